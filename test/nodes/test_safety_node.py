@@ -737,7 +737,7 @@ def test_a_second_commander_in_motion_holds(runner: GraphRunner, cell: Cell) -> 
     link = RosLink("safety_node", runner.domain)  # of the very same name
     try:
         link.node.create_publisher(JointTrajectory, TOPICS.arm_topic, qos("arm_command"))
-        cell.wait_for_state("HOLD", "foreign_publisher")
+        cell.wait_for_state("HOLD", "foreign_commander")
     finally:
         link.close()
 

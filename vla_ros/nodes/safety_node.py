@@ -97,7 +97,8 @@ class SafetyNode(ManagedNode):
         self._buttons = EstopInput(self, self._estop)
         self._buttons.listen()
         self._latched = False
-        self._foreign = self._realtime = ""
+        self._realtime = ""
+        self._foreign = Reason.OK, ""  # found in the graph, and who it is
 
     def configure(self) -> None:
         """Read contract and parameters, start the self-test with them, create the topics."""
@@ -191,12 +192,9 @@ class SafetyNode(ManagedNode):
         return 0.0 if self._lockstep else time.monotonic()
 
     def _poll(self) -> tuple[Reason, str]:
-        fault = self._polling.poll()
-        return (
-            fault
-            if fault[0] is not Reason.OK or not self._foreign
-            else (Reason.FOREIGN_PUBLISHER, f"({self._foreign})")
-        )
+        fault = self._polling.poll()  # polled even while another commander is there, which has priority
+        commanded = self._foreign[0] is Reason.FOREIGN_COMMANDER
+        return self._foreign if commanded or fault[0] is Reason.OK else fault
 
     def _begin_selftest(
         self, contract: RobotContract, parameters: SafetyParameters, robot: str, safety: str
@@ -329,9 +327,7 @@ class SafetyNode(ManagedNode):
         """Check for lost and unauthorized publishers, arm if requested, and log the control thread's notes."""
         self._buttons.find_publishers()
         self._polling.names = self._watch.publisher_names()
-        self._foreign = (
-            self._watch.other_commanders() or self._watch.unauthorized_chunk_publishers() or self._watch.other_clocks()
-        )
+        self._foreign = self._watch.foreign()
         if self.active and self._auto_arm and not self._complaint():
             asked = time.monotonic()
             self._ticker.post(lambda: self._arm_by_itself(asked))

@@ -30,6 +30,10 @@ _RANGE_SLACK = 1.0
 must be another one."""
 
 
+STOP_AHEAD = 1.0
+"""Time, s, that the stamp of a stop may be ahead of the sensors' clock: their states and the stop come with delays."""
+
+
 @dataclass(frozen=True)
 class AcceptedPlan:
     """A chunk that may be executed.
@@ -72,14 +76,18 @@ class ChunkGate:
         self._last_stamp, self._last_sequence = -np.inf, 0
         self._stopped_at = -np.inf  # stamp of the last stop, s: no task from before it resumes
 
-    def receive_instruction(self, instruction: Instruction) -> bool:
+    def receive_instruction(self, instruction: Instruction, sensor_time: float) -> bool:
         """Accept the newest instruction; return False when it is an older one that came late, or a duplicate.
 
         A lower sequence number with a newer stamp comes from a restarted instruction node.
+
+        Args:
+            instruction: Untrusted input.
+            sensor_time: Current time of the sensors' clock, s; negative infinity before the first joint state.
         """
         known = self.instruction
         if instruction.kind is InstructionKind.STOP:
-            self._stopped_at = max(self._stopped_at, instruction.stamp)
+            self._stopped_at = max(self._stopped_at, min(instruction.stamp, self._latest_stop(sensor_time)))
         elif instruction.stamp < self._stopped_at:
             return False
         elif known is not None:
@@ -90,6 +98,16 @@ class ChunkGate:
                 return False
         self.instruction = instruction
         return True
+
+    def _latest_stop(self, sensor_time: float) -> float:
+        """Return the latest stamp, s, that a stop may have: one of a wrong clock must not reject the tasks until then.
+
+        It is later than the instruction before it, whatever its clock.
+        """
+        if sensor_time == -np.inf:
+            return np.inf
+        before = -np.inf if self.instruction is None else self.instruction.stamp
+        return float(max(sensor_time + STOP_AHEAD, np.nextafter(before, np.inf)))
 
     def judge(
         self, chunk: ActionChunk, start: ArmStart | Pose, now: float, sensor_time: float

@@ -73,6 +73,7 @@ class Reason(Enum):
 
     NOT_FOLLOWING = "not_following", "The measured joints do not follow their commands."
     FOREIGN_PUBLISHER = "foreign_publisher", "A topic that must have one publisher has several; none is followed."
+    FOREIGN_COMMANDER = "foreign_commander", "Another node also publishes the robot's commands, and may move the arm."
     MESSAGE_UNREADABLE = "message_unreadable", "A message is malformed, or longer than any of its topic can be."
     UNSETTLED = "unsettled", "Too few joint states in a row have shown the arm at rest in one posture."
     STATE_FIXED_JOINT = "state_fixed_joint", "A joint that the contract takes to be fixed is measured elsewhere."

@@ -239,7 +239,7 @@ class SafetySupervisor:
 
     def receive_instruction(self, instruction: Instruction, now: float) -> None:
         """Process an instruction: a stop holds at once, a new task drops the plan for the old one."""
-        if not self._gate.receive_instruction(instruction):
+        if not self._gate.receive_instruction(instruction, self._monitor.sensor_time(now)):
             return
         if instruction.kind is InstructionKind.STOP:
             self._hold(Reason.INSTRUCTION_STOP, f"('{instruction.text}')")
@@ -465,7 +465,13 @@ class SafetySupervisor:
         return margins | self._plan.margins(now)
 
     def tick(self, now: float) -> SafetyDecision:
-        """Return the decision for this tick; call it every `period` s of the clock used for all inputs."""
+        """Return the decision for this tick; call it every `period` s of the clock used for all inputs.
+
+        Raises:
+            ValueError: when `now` is not finite; nothing has changed then, and the watchdog brakes.
+        """
+        if not math.isfinite(now):
+            raise ValueError(f"received {now} as the time of a tick, expected finite seconds of a steady clock")
         self.counters.ticks += 1
         self._gap.look(now)
         self.counters.missed_ticks += self._ticks.count(now, self._motion.begin_tick(now))
@@ -531,8 +537,8 @@ class SafetySupervisor:
         """Return the fault that forbids following anything at `now`, or OK."""
         follows = self._follows(now)  # first: the arm must be monitored even while another fault holds it
         # An arm in contact is relieved whatever else holds it, unless the controller has dropped the stop, or another
-        # publisher may be what moves the arm.
-        foreign = self._graph_fault[0] is Reason.FOREIGN_PUBLISHER
+        # commander may be what moves the arm.
+        foreign = self._graph_fault[0] is Reason.FOREIGN_COMMANDER
         self._relieves = follows[0] is Reason.CONTACT and not (foreign or self._gap.open)
         if self._graph_fault[0] is not Reason.OK:
             return self._graph_fault

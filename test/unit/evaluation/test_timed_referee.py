@@ -177,6 +177,28 @@ def test_resuming_in_mid_stop_is_counted_once_per_gap(referee, contract):
     assert referee.judge_trajectories([slowing, ended], start=home, controllers=EXACT).violations["gap_resumed"] == 0
 
 
+def test_a_low_rate_is_no_gap(referee, contract):
+    """Commands every 0.1 s, which speed up and slow down."""
+    home, step = contract.joints.home, np.eye(7)[0]
+    times = 0.1 * np.arange(-2, 6)
+    speeds = 0.2 + 0.1 * np.sin(np.arange(40))
+    way = 0.1 * np.cumsum(speeds)
+    sent = [
+        TimedTrajectory(
+            0.1 * i,
+            0.1 * i + 1e-3,
+            times,
+            home + np.outer(way[i : i + 8], step),
+            np.outer(speeds[i : i + 8], step),
+            np.zeros((8, 7)),
+        )
+        for i in range(30)
+    ]
+    assert referee.judge_trajectories(sent, start=home, controllers=EXACT).violations["gap_resumed"] == 0
+    missed = [*sent[:10], *sent[13:]]
+    assert referee.judge_trajectories(missed, start=home, controllers=EXACT).violations["gap_resumed"] == 1
+
+
 def test_first_command_after_arming_is_near_command_and_arm(referee, contract):
     """One period at full speed is 0.02175 rad for joint 1."""
     home = contract.joints.home

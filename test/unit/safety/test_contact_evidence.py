@@ -14,6 +14,7 @@ from vla_ros.safety.reasons import Reason
 from vla_ros.safety.selftest.faults.following import table
 from vla_ros.safety.selftest.shadow import Shadow
 from vla_ros.safety.selftest.table import fault_table, run_faults
+from vla_ros.safety_bench.plants import Plant, PlantShadow
 from vla_ros.types import SafetyState
 
 CONTRACT = load_contract("panda")
@@ -214,14 +215,43 @@ def test_lost_arm_that_comes_back_backs_off_no_further_and_is_handed_over():
     assert way < 0.02  # the rest of the stop
 
 
-def test_backing_off_ends_when_the_measurement_freezes():
+@pytest.mark.parametrize("noise", [0.0, 1e-4, 5e-4])
+def test_backing_off_ends_when_the_measurement_freezes(noise):
     shadow = in_contact()
     frozen, began = shadow.q.copy(), shadow.commands[-1].copy()
-    decisions = report(shadow, lambda: frozen, 100)
+    pressed, random = float(np.abs(frozen - began).max()), np.random.default_rng(0)
+    decisions = report(shadow, lambda: frozen + noise * random.standard_normal(7), 100)
     way = float(np.abs(np.diff([began, *shadow.commands[-100:]], axis=0)).max(axis=1).sum())
     assert decisions[-1].state is SafetyState.HOLD
     np.testing.assert_array_equal(shadow.commands[-1], shadow.commands[-2])
-    assert way <= BLIND_WAY + 0.02  # and the stop
+    assert way <= BLIND_WAY + pressed + 0.02  # and the stop
+
+
+@pytest.mark.parametrize("robot", ["fr3", "ur5e"])
+@pytest.mark.parametrize("noise", [5e-5, 2e-4])
+def test_sensor_that_freezes_with_its_noise_leads_to_no_long_way_back(robot, noise):
+    """It looks like a contact of an arm that something holds, for as long as it is believed."""
+    shadow = PlantShadow(load_contract(robot), PARAMETERS, Plant())
+    while shadow.supervisor.arm(shadow.now) is not Reason.OK:
+        shadow.tick()
+    decisions, random = [], np.random.default_rng(0)
+
+    def move(ticks):
+        for i in range(ticks):
+            if i % 10 == 0:
+                shadow.ask(shadow.way((0.0, 0.02 / shadow.gait, 0.0)))
+            decisions.append(shadow.tick())
+
+    move(60)
+    frozen = shadow.plant.q.copy()
+    shadow.plant.report = lambda: (frozen + noise * random.standard_normal(len(frozen)), 0.0 * frozen)
+    move(160)
+    reasons = [decision.reason for decision in decisions]
+    held = reasons.index("contact")
+    commands = np.array([decision.joint_positions for decision in decisions[held:]])
+    way = float(np.abs(np.diff(commands, axis=0)).sum(axis=0).max())
+    displaced = float(np.abs(frozen - commands[0]).max())
+    assert way <= BLIND_WAY + displaced + 0.03  # and the stops before and after it
 
 
 def late(shadow, ticks, lateness):
@@ -323,9 +353,17 @@ def test_reset_waits_until_an_emergency_stop_has_relieved_the_contact(after):
     assert pressing(shadow) < 0.003
 
 
-def test_arm_that_another_publisher_may_move_is_not_backed_off():
+def test_publisher_of_another_topic_does_not_keep_a_contact_from_being_relieved():
     shadow = pressed()
     shadow.supervisor.report(Reason.FOREIGN_PUBLISHER)
+    for _ in range(120):
+        shadow.tick()
+    assert pressing(shadow) < 0.003
+
+
+def test_arm_that_another_publisher_may_move_is_not_backed_off():
+    shadow = pressed()
+    shadow.supervisor.report(Reason.FOREIGN_COMMANDER)
     for _ in range(60):
         shadow.tick()
     rest = shadow.commands[-1]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.motion.joint_motion import HISTORY, JointMotion, JointStep, planned_limits
+from vla_ros.safety.motion.joint_motion import HISTORY, JointMotion, JointStep, planned_limits, planned_velocity
 
 PERIOD = 0.01
 JOINTS = load_contract("panda").joints
@@ -185,8 +185,8 @@ def test_what_is_ahead_is_what_braking_passes():
     assert motion.current.ahead.rows == 1
 
 
-def spline_peak(before: JointStep, after: JointStep, period: float) -> np.ndarray:
-    """Return the largest acceleration (n,) of the quintic spline by which a controller joins two steps."""
+def spline_peaks(before: JointStep, after: JointStep, period: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest velocity and acceleration (n,) of the quintic spline by which a controller joins two steps."""
     p, v, a = before.positions, before.velocities, before.accelerations
     q, w, b = after.positions, after.velocities, after.accelerations
     h = period
@@ -194,7 +194,9 @@ def spline_peak(before: JointStep, after: JointStep, period: float) -> np.ndarra
     matrix = np.array([[h**3, h**4, h**5], [3 * h**2, 4 * h**3, 5 * h**4], [6 * h, 12 * h**2, 20 * h**3]])
     c = np.linalg.solve(matrix, rest)
     t = np.linspace(0.0, h, 21)[:, None]
-    return np.abs(a + 6 * c[0] * t + 12 * c[1] * t**2 + 20 * c[2] * t**3).max(axis=0)
+    velocities = v + a * t + 3 * c[0] * t**2 + 4 * c[1] * t**3 + 5 * c[2] * t**4
+    accelerations = a + 6 * c[0] * t + 12 * c[1] * t**2 + 20 * c[2] * t**3
+    return np.abs(velocities).max(axis=0), np.abs(accelerations).max(axis=0)
 
 
 @pytest.mark.parametrize("robot", sorted(CONTRACTS))
@@ -210,4 +212,22 @@ def test_splines_between_rows_stay_within_the_acceleration_limit(robot, jerk, ra
             wish = rng.uniform(-0.2, 0.2, joints.count) * joints.velocity
         before, step = motion.current, motion.propose(wish)
         after = motion.brake() if step is None else motion.accept(step)
-        assert (spline_peak(before, after, period) <= 1.001 * joints.acceleration).all()
+        assert (spline_peaks(before, after, period)[1] <= 1.001 * joints.acceleration).all()
+
+
+@pytest.mark.parametrize("robot", sorted(CONTRACTS))
+@pytest.mark.parametrize("jerk", [1.0, 50.0])
+@pytest.mark.parametrize("rate_hz", [10.0, 20.0, 100.0])
+def test_splines_between_rows_stay_within_the_velocity_limit(robot, jerk, rate_hz):
+    """At full speed, which the acceleration reaches in a few periods at a low rate."""
+    joints, period, rng = CONTRACTS[robot].joints, 1.0 / rate_hz, np.random.default_rng(0)
+    free = np.full(joints.count, 1e3)
+    joints = replace(joints, jerk=jerk * joints.jerk, lower=-free, upper=free)
+    motion = JointMotion(replace(joints, velocity=planned_velocity(joints, period)), period)
+    motion.seed(0.0 * free)
+    for tick in range(1000):
+        if tick % 10 == 0:
+            wish = rng.choice([-1.0, 0.3, 1.0], joints.count) * planned_velocity(joints, period)
+        before, step = motion.current, motion.propose(wish)
+        after = motion.brake() if step is None else motion.accept(step)
+        assert (spline_peaks(before, after, period)[0] <= 1.0005 * joints.velocity).all()

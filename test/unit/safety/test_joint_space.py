@@ -15,7 +15,7 @@ from vla_ros.robot.contract import parse_contract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.motion.cartesian_filter import approach_speed
 from vla_ros.safety.motion.joint_filter import JointFilter, approach_speeds
-from vla_ros.safety.motion.joint_motion import VELOCITY_RESERVE, JointMotion
+from vla_ros.safety.motion.joint_motion import JointMotion, planned_velocity
 from vla_ros.safety.reasons import Reason
 from vla_ros.types import Pose, SafetyState
 
@@ -293,7 +293,7 @@ def test_settling_velocities_bound_what_a_tick_does(robot, of_joints):
     for _ in range(4):
         least, most = motion.settling_velocities()
         step = motion.propose(most)
-        assert step.velocities == pytest.approx(motion.propose(joints.velocity[:1] / VELOCITY_RESERVE).velocities)
+        assert step.velocities == pytest.approx(motion.propose(planned_velocity(joints, PERIOD)[:1]).velocities)
         assert motion.propose(0.9 * most + 0.1 * least).velocities < step.velocities
         assert motion.propose(least).velocities == pytest.approx(motion.propose(-joints.velocity[:1] / 1.1).velocities)
         motion.accept(step)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -516,6 +518,29 @@ def test_a_task_from_before_a_stop_does_not_lift_it(rig):
     assert rig.send(rig.chunk(actions, instruction_sequence=10)) is not Reason.OK
     rig.supervisor.receive_instruction(Instruction("go on", 2, stamp=30.0), rig.now)
     assert rig.send(rig.chunk(actions, instruction_sequence=2)) is Reason.OK
+
+
+@pytest.mark.parametrize("clock", [0.0, 1e9], ids=["clock of the sensors", "another clock"])
+def test_a_stop_with_a_stamp_far_ahead_rejects_no_later_task(rig, clock):
+    rig.start()
+    old = Instruction("task", 10, stamp=clock + rig.now)
+    rig.supervisor.receive_instruction(old, rig.now)
+    rig.supervisor.receive_instruction(Instruction("stop", 11, InstructionKind.STOP, clock + 1e10), rig.now)
+    rig.supervisor.receive_instruction(replace(old, sequence=12), rig.now)
+    actions = rig.actions(np.tile(aside(rig), (12, 1)))
+    assert rig.send(rig.chunk(actions, instruction_sequence=12)) is not Reason.OK
+    rig.supervisor.receive_instruction(Instruction("go on", 12, stamp=clock + rig.now + 2.0), rig.now)
+    assert rig.send(rig.chunk(actions, instruction_sequence=12)) is Reason.OK
+
+
+@pytest.mark.parametrize("time", [np.nan, np.inf, -np.inf])
+def test_a_tick_at_no_time_changes_nothing(rig, time):
+    rig.start()
+    before = rig.supervisor.commanded
+    with pytest.raises(ValueError, match="finite"):
+        rig.supervisor.tick(time)
+    assert rig.supervisor.commanded is before
+    assert rig.tick().state is SafetyState.RUN
 
 
 def test_without_heartbeats_the_instruction_node_is_not_missed(rig):

@@ -14,6 +14,7 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.ros.clock.publishers import NAMELESS, several_clocks
 from vla_ros.ros.messages.interfaces import robot_actions
 from vla_ros.ros.qos import qos
+from vla_ros.safety.reasons import Reason
 
 
 class GraphWatch:
@@ -73,6 +74,14 @@ class GraphWatch:
                 names = ", ".join(sorted({_name(info) for info in strange}))
                 return f"{names} also publishes {self._full(topic)}: the robot must have one commander"
         return ""
+
+    def foreign(self) -> tuple[Reason, str]:
+        """Return the fault of publishers that must not be there, and who they are, or OK."""
+        if others := self.other_commanders():
+            return Reason.FOREIGN_COMMANDER, f"({others})"
+        if others := self.unauthorized_chunk_publishers() or self.other_clocks():
+            return Reason.FOREIGN_PUBLISHER, f"({others})"
+        return Reason.OK, ""
 
     def other_clocks(self) -> str:
         """Name the nodes that publish this node's simulation time if there are several, else "".

@@ -19,7 +19,7 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.contact.backoff import ARRIVED, BackOff
 from vla_ros.safety.contact.contact import Contact, ContactMonitor
-from vla_ros.safety.measurement.arm_wise import any_in_arm
+from vla_ros.safety.measurement.arm_wise import any_in_arm, most_in_arm
 from vla_ros.safety.measurement.held_posture import HeldPosture
 from vla_ros.safety.motion.joint_motion import JointStep, longest_stop
 from vla_ros.safety.reasons import Reason
@@ -30,8 +30,11 @@ AFTER_MOTION = 0.3
 """Time after commanded motion during which contacts are still detected, s; later, the arm is being hand-guided."""
 
 BLIND_WAY = 0.05
-"""Maximum motion, rad of the fastest joint, while measurements stay equal to the last bit: then the back-off pauses."""
+"""Maximum motion of a joint after a contact, rad, beyond the displacement of its arm at it, while the arm is measured
+in one place: then the back-off pauses. An arm that is held is measured there until the command has come back to it."""
 
+STILL = 2e-3
+"""Change of a measured position, rad, up to which the arm is measured in one place: a frozen sensor may be noisy."""
 
 LONGEST_TIME = 3.0
 """Maximum duration of the back-off, s, even if it is blocked: disarming waits for it."""
@@ -88,8 +91,9 @@ class ContactReaction:
         self._load: float | None = None  # distance from command to arm at the last unloading in an emergency stop, rad
         self._given_up = False
         self._judged = True  # whether there was a measurement to act on since the last command
-        # Path of each joint since the measurement of its arm last changed, rad.
+        # Path of each joint since its arm was last measured elsewhere, rad.
         self._blind = np.zeros(len(self._owners))
+        self._displaced = np.zeros(len(self._owners))  # displacement of each joint's arm at the contact, rad
 
     def record(self, step: JointStep, now: float) -> None:
         """Record the step commanded at `now`, s, steady clock."""
@@ -120,8 +124,9 @@ class ContactReaction:
         self._judged = True
         if self._measured is None:
             self._measured = state.joint_positions
-        self._blind[any_in_arm(state.joint_positions != self._measured, self._owners)] = 0.0
-        self._measured = state.joint_positions
+        moved = any_in_arm(np.abs(state.joint_positions - self._measured) > STILL, self._owners)
+        self._blind[moved] = 0.0
+        self._measured = np.where(moved, state.joint_positions, self._measured)
         new = state.stamp != self._stamp
         if new:
             self._stamp = state.stamp
@@ -134,6 +139,8 @@ class ContactReaction:
             self._held.measure(state.joint_positions, self._monitor.touching)
         if self.contact is None and contact is not None and fault in (Reason.OK, Reason.NOT_FOLLOWING):
             self.contact, self._ends_at = contact, now + LONGEST_TIME
+            self._blind[:] = 0.0
+            self._displaced = most_in_arm(np.abs(state.joint_positions - self._commanded), self._owners)
             self._backoff.begin(self._commanded, state.joint_positions)
         if self.contact is None or fault is Reason.TRACKING:
             return fault, detail
@@ -148,7 +155,7 @@ class ContactReaction:
         # It goes on when measurements do.
         return (
             None
-            if measured is None or (self._blind > BLIND_WAY).any()
+            if measured is None or (self._blind > BLIND_WAY + self._displaced).any()
             else self._backoff.velocities(self._commanded, measured, touching)
         )
 

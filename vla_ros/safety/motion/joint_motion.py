@@ -32,8 +32,12 @@ which an acceleration comes and goes between two rows, does not show in them: th
 the acceleration limit."""
 
 VELOCITY_RESERVE = 1.002
-"""Factor by which the planned velocity is below the limit: between two rows the splines overshoot, by up to 0.2 % in
-the reference of a real controller."""
+"""Minimum factor by which the planned velocity is below the limit: between two rows the splines overshoot, by up to
+0.2 % in the reference of a real controller at 100 Hz."""
+
+OVERSHOOT = 0.025
+"""Overshoot of a quintic spline beyond the velocity that a joint reaches at the end of a period, as a fraction of
+acceleration times period: 0.0244 where the acceleration ends as fast as `LARGEST_SWING` permits."""
 
 HISTORY = 4
 """Number of rows kept before the commanded one, see `command_trajectory.py`."""
@@ -107,6 +111,13 @@ def planned_limits(joints: JointContract, period: float) -> tuple[FloatArray, Fl
     """Return the acceleration, rad/s^2, and jerk, rad/s^3, (n,) each, of motion planned at ticks `period` s apart."""
     jerk = np.minimum(joints.jerk, LARGEST_SWING * joints.acceleration / period)
     return joints.acceleration / ACCELERATION_RESERVE, jerk / JERK_RESERVE
+
+
+def planned_velocity(joints: JointContract, period: float) -> FloatArray:
+    """Return the velocity limits, (n,) rad/s, of motion planned at ticks `period` s apart."""
+    acceleration, _ = planned_limits(joints, period)
+    overshoot = OVERSHOOT * acceleration * period / joints.velocity
+    return np.asarray(joints.velocity / np.maximum(VELOCITY_RESERVE, 1.0 + overshoot))
 
 
 def longest_stop(joints: JointContract, period: float) -> float:

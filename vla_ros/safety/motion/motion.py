@@ -28,7 +28,7 @@ from vla_ros.safety.motion.collision import Approaches, CollisionModel
 from vla_ros.safety.motion.command_trajectory import MARGIN
 from vla_ros.safety.motion.envelope import Envelope
 from vla_ros.safety.motion.joint_filter import JointFilter, approach_speeds
-from vla_ros.safety.motion.joint_motion import HISTORY, TOLERANCE, VELOCITY_RESERVE, JointMotion, JointStep
+from vla_ros.safety.motion.joint_motion import HISTORY, TOLERANCE, JointMotion, JointStep, planned_velocity
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.watch.tick_schedule import TickSchedule
@@ -79,10 +79,10 @@ class Motion:
         self, contract: RobotContract, parameters: SafetyParameters, kinematics: Kinematics, *, lockstep: bool = False
     ) -> None:
         """Build all stages from the contract's limits; in lockstep every call is the next tick, whatever the clock."""
-        self._joints = replace(contract.joints, velocity=contract.joints.velocity / VELOCITY_RESERVE)
         self._parameters = parameters
         self._kinematics = kinematics
         self._period = parameters.timing.period
+        self._joints = replace(contract.joints, velocity=planned_velocity(contract.joints, self._period))
         motion, ik = parameters.motion, parameters.kinematics
         boxes = [arm.cartesian for arm in contract.arms]
         self._filters = [CartesianFilter(box, self._period, motion.tracking_gain, motion.brake_share) for box in boxes]

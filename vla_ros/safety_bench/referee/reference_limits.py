@@ -34,6 +34,9 @@ POSITION_TOLERANCE = 1e-4
 GAP = 0.03
 """Time between trajectories that counts as a gap, s: the motion must have stopped before it resumes."""
 
+GAP_PERIODS = 2.5
+"""The same in periods between the points of a trajectory, where that is longer, as at low rates."""
+
 AT_REST = 0.01
 """Fraction of the velocity limit below which a joint is at rest."""
 
@@ -133,7 +136,8 @@ def _resumed(trajectories: Sequence[TimedTrajectory], reference: Reference, join
     arrivals = np.array([one.arrival for one in trajectories])
     speeds = np.abs(reference.velocities) / joints.velocity
     found = 0
-    for index in np.flatnonzero(np.diff(arrivals) > GAP).tolist():
+    gap = max(GAP, GAP_PERIODS * _spacing(trajectories))
+    for index in np.flatnonzero(np.diff(arrivals) > gap).tolist():
         # Up to the arrival after the gap the stop is known; a stop may begin while a joint is still accelerating.
         first, last = np.searchsorted(reference.times, [arrivals[index + 1], arrivals[index + 1] + 1.0])
         later = speeds[first:last]
@@ -183,3 +187,9 @@ def _first_due(trajectory: TimedTrajectory) -> int:
 def _period(trajectories: Sequence[TimedTrajectory]) -> float:
     gaps = np.diff([one.arrival for one in trajectories])
     return float(np.median(gaps)) if len(gaps) else 0.01
+
+
+def _spacing(trajectories: Sequence[TimedTrajectory]) -> float:
+    """Return the shortest time between two points of a trajectory, s; 0 without such points."""
+    steps = np.concatenate([np.diff(one.times) for one in trajectories])
+    return float(steps.min()) if len(steps) else 0.0
