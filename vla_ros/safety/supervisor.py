@@ -44,6 +44,7 @@ from vla_ros.safety.motion.gripper_filter import GripperFilter
 from vla_ros.safety.motion.joint_motion import JointStep
 from vla_ros.safety.motion.motion import Motion, TickOverrunError
 from vla_ros.safety.motion.plan_follower import PlanFollower
+from vla_ros.safety.motion.published_motion import PublishedMotion
 from vla_ros.safety.parameters import SafetyParameters
 from vla_ros.safety.reasons import Reason
 from vla_ros.safety.state_machine import StateMachine
@@ -164,6 +165,7 @@ class SafetySupervisor:
         self._gripped_at = (np.inf,) * len(arms)  # measured openings when the grippers were last commanded, m
         self._braked_in_row = 0
         self._commanded = self._motion.joints.current
+        self._published = PublishedMotion(timing.period)
 
     @property
     def state(self) -> SafetyState:
@@ -323,6 +325,7 @@ class SafetySupervisor:
         if isinstance(posture, Reason):
             return posture
         self._motion.seed(posture)
+        self._published.clear()
         self._following.restart(posture, now)
         self._measured.restart(posture)
         self._contact.reset(posture)
@@ -419,7 +422,33 @@ class SafetySupervisor:
 
     def withdraw(self, step: JointStep) -> JointStep:
         """Withdraw an unpublished step, and return the known stop's step in its place."""
-        self._commanded = step = self._motion.withdraw(step)
+        step = self._motion.withdraw(step)
+        if step.serial > self._commanded.serial:  # else the other thread has made one meanwhile
+            self._commanded = step
+        self._note_command(step, step.due)
+        return step
+
+    def may_follow(self, step: JointStep, now: float) -> bool:
+        """Return whether a step may be published at `now`, s: it must lead on from what the controller executes.
+
+        If nothing has been published for long, only the stop leads on, until the arm is at rest.
+        """
+        if self._published.interrupted(now):
+            self._motion.rest_first()
+            if not (step.stopped_rows or step.resting):
+                return False
+        return self._published.continues(step)
+
+    def note_published(self, step: JointStep, now: float) -> None:
+        """Record that a step has been published at `now`, s."""
+        self._published.record(step, now)
+
+    def rejoin(self) -> JointStep:
+        """Go on from the last published step, and return it: the steps since then do not lead on from it."""
+        last = self._published.last
+        if last is None:
+            raise ValueError("no step has been published from which the motion could go on")
+        self._commanded = step = self._motion.rejoin(last)
         self._note_command(step, step.due)
         return step
 

@@ -312,17 +312,27 @@ class SafetyControl:
     def _send(self, step: JointStep, openings: Sequence[float], now: float) -> None:
         message = self._messages.trajectory(step, now, self._steady(now))
         # Checked once the message is ready, since building it takes time, too.
-        if self._messages.clock is CommandClock.SYSTEM and self._supervisor.too_late(step, self._steady(now)):
+        while self._too_late(step, now):
             # The controller has started the stop in place of this step. The next tick continues from there.
             step = self._supervisor.withdraw(step)
             message = self._messages.trajectory(step, now, self._steady(now))
         if self._supervisor.interrupted(self._steady(now)):  # preempted since the decision: the next tick replans
             return
+        if not self._lockstep and not self._supervisor.may_follow(step, self._steady(now)):
+            self._sent = self._supervisor.rejoin().serial  # both threads made steps meanwhile: the stop goes on
+            return
         self._publish_arm(message)
+        self._supervisor.note_published(step, self._steady(now))
         self._sent = step.serial
         grippers = zip(self._grippers, openings, strict=True)
         fingers = [position for gripper, opening in grippers for position in gripper.joint_positions(opening)]
         self._publish_gripper(self._messages.point(self._fingers, fingers, [], now))
+
+    def _too_late(self, step: JointStep, now: float) -> bool:
+        """Return whether a step comes too late; a row of the stop never does: the controller follows it anyway."""
+        if self._messages.clock is not CommandClock.SYSTEM or step.stopped_rows:
+            return False
+        return self._supervisor.too_late(step, self._steady(now))
 
     def _steady(self, now: float) -> float:
         """Return the current time on the clock of the ticks, s."""

@@ -231,6 +231,13 @@ class JointMotion:
             return self.brake()
         return self._current
 
+    def rejoin(self, step: JointStep) -> JointStep:
+        """Go on from `step`, commanded before, as if none had followed it; return it with a new serial number."""
+        self._serial += 1
+        self._current = replace(step, serial=self._serial)
+        self._accepted = -1, self._current
+        return self._current
+
     def brake(self) -> JointStep:
         """Command the next row of the stop computed with the last accepted step, and return it."""
         stop, taken = self._current.stop, self._current.stopped_rows

@@ -209,6 +209,19 @@ class Motion:
         self._after_brake()
         return taken
 
+    def rest_first(self) -> None:
+        """Follow the known stop to its end before anything else; callable from any thread."""
+        with self._turn:
+            self.resting_first = not self.joints.resting
+
+    def rejoin(self, step: JointStep) -> JointStep:
+        """Go on from `step`, the last published one, and return it; a tick that is being computed gets no step."""
+        with self._turn:
+            self._overruns += 1
+            current = self.joints.rejoin(step)
+        self._after_brake()
+        return current
+
     def watchdog_brake(self, now: float, sent: int) -> JointStep:
         """Return the command at `now`, s, in place of a tick that does not finish; callable from any thread.
 
@@ -227,6 +240,7 @@ class Motion:
             if self._schedule is not None:
                 place = self._schedule.place(now, due, early=0.0)
                 missed, due = place.missed, place.due
+                self.resting_first = self.resting_first or (place.gap and not self.joints.resting)
             due, rows = due + rows * self._period, rows + missed
             self._overruns += max(rows, 1)
             self._twist = None
