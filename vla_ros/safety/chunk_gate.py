@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 
 import numpy as np
@@ -64,6 +64,7 @@ class ChunkGate:
         self._joints = contract.joints
         self._parameters = parameters
         self.instruction: Instruction | None = None
+        self._task: Instruction | None = None  # the newest task: after a stop, it does not resume
         self.forget_order()
 
     @property
@@ -85,29 +86,24 @@ class ChunkGate:
             instruction: Untrusted input.
             sensor_time: Current time of the sensors' clock, s; negative infinity before the first joint state.
         """
-        known = self.instruction
+        known, task = self.instruction, self._task
         if instruction.kind is InstructionKind.STOP:
-            self._stopped_at = max(self._stopped_at, min(instruction.stamp, self._latest_stop(sensor_time)))
-        elif instruction.stamp < self._stopped_at:
+            # The stamp of a wrong clock must not reject all tasks until then.
+            self.instruction = replace(instruction, stamp=min(instruction.stamp, sensor_time + STOP_AHEAD))
+            self._stopped_at = max(self._stopped_at, self.instruction.stamp)
+            return True
+        if instruction.stamp < self._stopped_at:
             return False
-        elif known is not None:
+        if task is not None and instruction.stamp <= task.stamp and instruction.sequence <= task.sequence:
+            return False
+        if known is not None:
             newer = instruction.sequence > known.sequence or (
                 instruction.sequence <= known.sequence and instruction.stamp > known.stamp
             )
             if not newer:
                 return False
-        self.instruction = instruction
+        self.instruction = self._task = instruction
         return True
-
-    def _latest_stop(self, sensor_time: float) -> float:
-        """Return the latest stamp, s, that a stop may have: one of a wrong clock must not reject the tasks until then.
-
-        It is later than the instruction before it, whatever its clock.
-        """
-        if sensor_time == -np.inf:
-            return np.inf
-        before = -np.inf if self.instruction is None else self.instruction.stamp
-        return float(max(sensor_time + STOP_AHEAD, np.nextafter(before, np.inf)))
 
     def judge(
         self, chunk: ActionChunk, start: ArmStart | Pose, now: float, sensor_time: float

@@ -526,10 +526,23 @@ def test_a_stop_with_a_stamp_far_ahead_rejects_no_later_task(rig, clock):
     old = Instruction("task", 10, stamp=clock + rig.now)
     rig.supervisor.receive_instruction(old, rig.now)
     rig.supervisor.receive_instruction(Instruction("stop", 11, InstructionKind.STOP, clock + 1e10), rig.now)
-    rig.supervisor.receive_instruction(replace(old, sequence=12), rig.now)
+    rig.supervisor.receive_instruction(old, rig.now)
     actions = rig.actions(np.tile(aside(rig), (12, 1)))
-    assert rig.send(rig.chunk(actions, instruction_sequence=12)) is not Reason.OK
+    assert rig.send(rig.chunk(actions, instruction_sequence=10)) is not Reason.OK
     rig.supervisor.receive_instruction(Instruction("go on", 12, stamp=clock + rig.now + 2.0), rig.now)
+    assert rig.send(rig.chunk(actions, instruction_sequence=12)) is Reason.OK
+
+
+@pytest.mark.parametrize("ago", [60.0, 1e9])
+def test_a_stop_of_a_slow_clock_is_not_lifted_by_the_task_before_it(rig, ago):
+    rig.start()
+    old = Instruction("task", 10, stamp=rig.now)
+    rig.supervisor.receive_instruction(old, rig.now)
+    rig.supervisor.receive_instruction(Instruction("stop", 11, InstructionKind.STOP, max(rig.now - ago, 0.0)), rig.now)
+    rig.supervisor.receive_instruction(old, rig.now)
+    actions = rig.actions(np.tile(aside(rig), (12, 1)))
+    assert rig.send(rig.chunk(actions, instruction_sequence=10)) is not Reason.OK
+    rig.supervisor.receive_instruction(replace(old, sequence=12), rig.now)
     assert rig.send(rig.chunk(actions, instruction_sequence=12)) is Reason.OK
 
 

@@ -67,7 +67,7 @@ class Inputs:
         """Store an instruction: the newest stop and the newest task, so that tasks never push out a stop."""
         with self._lock:
             if message.kind == Instruction.STOP:
-                self._stop = message
+                self._stop, self._task = message, None  # a task before the stop must not resume
             else:
                 self._task = message
 

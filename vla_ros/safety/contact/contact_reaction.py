@@ -19,7 +19,6 @@ from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.contact.backoff import ARRIVED, BackOff
 from vla_ros.safety.contact.contact import Contact, ContactMonitor
-from vla_ros.safety.measurement.arm_wise import any_in_arm, most_in_arm
 from vla_ros.safety.measurement.held_posture import HeldPosture
 from vla_ros.safety.motion.joint_motion import JointStep, longest_stop
 from vla_ros.safety.reasons import Reason
@@ -30,11 +29,11 @@ AFTER_MOTION = 0.3
 """Time after commanded motion during which contacts are still detected, s; later, the arm is being hand-guided."""
 
 BLIND_WAY = 0.05
-"""Maximum motion of a joint after a contact, rad, beyond the displacement of its arm at it, while the arm is measured
-in one place: then the back-off pauses. An arm that is held is measured there until the command has come back to it."""
+"""Maximum distance of a joint's command behind its measured position, rad: then the back-off pauses until the arm is
+seen to follow. An arm that is held is measured in one place until the command has come back to it."""
 
-STILL = 2e-3
-"""Change of a measured position, rad, up to which the arm is measured in one place: a frozen sensor may be noisy."""
+AT_COMMAND = 1e-3
+"""Distance of a joint from its command, rad, up to which it presses in neither direction."""
 
 LONGEST_TIME = 3.0
 """Maximum duration of the back-off, s, even if it is blocked: disarming waits for it."""
@@ -73,7 +72,6 @@ class ContactReaction:
         retreat = 0.0 if contract.contact is None else contract.contact.retreat
         self._backoff = BackOff(contract.joints, kinematics, retreat)
         self._held = HeldPosture(period)
-        self._owners = contract.joint_owners
         self.reset(contract.joints.home)
 
     def reset(self, positions: FloatArray) -> None:
@@ -86,14 +84,12 @@ class ContactReaction:
         self._stamp = -np.inf
         self._commanded = np.asarray(positions)
         self._moved_at = -np.inf  # time of the last command with motion, s
-        self._measured: FloatArray | None = None
         self._now, self._ends_at = -np.inf, np.inf
         self._load: float | None = None  # distance from command to arm at the last unloading in an emergency stop, rad
         self._given_up = False
         self._judged = True  # whether there was a measurement to act on since the last command
-        # Path of each joint since its arm was last measured elsewhere, rad.
-        self._blind = np.zeros(len(self._owners))
-        self._displaced = np.zeros(len(self._owners))  # displacement of each joint's arm at the contact, rad
+        # Direction in which each joint pressed at the contact: the sign of command minus measurement; 0 for neither.
+        self._pressed = np.zeros(len(positions))
 
     def record(self, step: JointStep, now: float) -> None:
         """Record the step commanded at `now`, s, steady clock."""
@@ -103,7 +99,6 @@ class ContactReaction:
             self._moved_at = now
         if self.contact is None:
             self._backoff.note(step.positions)
-        self._blind += np.abs(step.positions - self._commanded)
         self._commanded = step.positions
         if not self._judged:  # without measurements nothing can be relieved: the time does not count
             self._ends_at += now - self._now
@@ -122,11 +117,6 @@ class ContactReaction:
             now: Steady clock, s.
         """
         self._judged = True
-        if self._measured is None:
-            self._measured = state.joint_positions
-        moved = any_in_arm(np.abs(state.joint_positions - self._measured) > STILL, self._owners)
-        self._blind[moved] = 0.0
-        self._measured = np.where(moved, state.joint_positions, self._measured)
         new = state.stamp != self._stamp
         if new:
             self._stamp = state.stamp
@@ -139,8 +129,8 @@ class ContactReaction:
             self._held.measure(state.joint_positions, self._monitor.touching)
         if self.contact is None and contact is not None and fault in (Reason.OK, Reason.NOT_FOLLOWING):
             self.contact, self._ends_at = contact, now + LONGEST_TIME
-            self._blind[:] = 0.0
-            self._displaced = most_in_arm(np.abs(state.joint_positions - self._commanded), self._owners)
+            ahead = self._commanded - state.joint_positions
+            self._pressed = np.where(np.abs(ahead) <= AT_COMMAND, 0.0, np.sign(ahead))
             self._backoff.begin(self._commanded, state.joint_positions)
         if self.contact is None or fault is Reason.TRACKING:
             return fault, detail
@@ -152,12 +142,14 @@ class ContactReaction:
 
     def _back(self, touching: bool) -> FloatArray | None:
         measured = self._held.positions
-        # It goes on when measurements do.
-        return (
-            None
-            if measured is None or (self._blind > BLIND_WAY + self._displaced).any()
-            else self._backoff.velocities(self._commanded, measured, touching)
-        )
+        if measured is None or (self._behind(measured) > BLIND_WAY).any():
+            return None
+        return self._backoff.velocities(self._commanded, measured, touching)
+
+    def _behind(self, measured: FloatArray) -> FloatArray:
+        """Return how far each joint's command is behind its measured position, as seen from the contact, (n,) rad."""
+        ahead = self._commanded - measured
+        return np.where(self._pressed == 0.0, np.abs(ahead), -self._pressed * ahead)
 
     @property
     def retreating(self) -> bool:
