@@ -83,10 +83,10 @@ def train(network: VlaModel, given: ModelInput, wanted: ModelTarget, steps: int)
 @torch.no_grad()
 def figures_of(network: VlaModel, given: ModelInput, wanted: ModelTarget) -> dict[str, float]:
     """Return errors where the object is visible, and the changes of positions with a modality replaced."""
-    said, there = network.act(given), wanted.present.bool()
+    said, there = network.predict(given), wanted.present.bool()
 
     def change(other: ModelInput) -> float:
-        return float((network.act(other).continuous - said.continuous).abs().mean())
+        return float((network.predict(other).continuous - said.continuous).abs().mean())
 
     return {
         "position_error": float((said.continuous - wanted.continuous)[there][..., :3].abs().mean()),

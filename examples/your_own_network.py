@@ -27,7 +27,7 @@ class MeanColor(VlaModel):
         width = config.state_width + 3 * len(config.cameras) + 16
         self.head = nn.Sequential(nn.Linear(width, 64), nn.GELU(), nn.Linear(64, config.horizon * config.action.width))
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         """Predict chunks (B, 1, H, columns)."""
         colors = [given.images[name].mean(dim=(2, 3)) for name in self.config.cameras]
         features = torch.cat([given.state, *colors, self.words(given.tokens[:, 0]).mean(dim=1)], dim=-1)
@@ -36,7 +36,7 @@ class MeanColor(VlaModel):
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the scalar loss and its parts by name."""
-        output = self.act(given)
+        output = self.predict(given)
         loss = nn.functional.mse_loss(output.continuous, wanted.continuous)
         loss = loss + nn.functional.binary_cross_entropy_with_logits(output.binary, wanted.binary)
         return loss, {"loss": float(loss.detach())}

@@ -120,7 +120,7 @@ class VlaModel(nn.Module, ABC):
         return deepcopy(dict(cls.FULL))
 
     @abstractmethod
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         """Predict chunks; shapes as in the table of `batch`.
 
         Raises:
@@ -134,16 +134,16 @@ class VlaModel(nn.Module, ABC):
         """Return the scalar loss and its terms by name; where `present` is 0, actions do not count."""
 
     def new_cache(self) -> Any:  # noqa: ANN401 (a network's own; no other part looks into it)
-        """Return a cache for `act_next` between the images of one run; None for a network without one."""
+        """Return a cache for `predict_next` between the images of one run; None for a network without one."""
         return None
 
-    def act_next(self, given: ModelInput, cache: Any) -> ModelOutput:  # noqa: ANN401 (as above)
+    def predict_next(self, given: ModelInput, cache: Any) -> ModelOutput:  # noqa: ANN401 (as above)
         """Predict chunks for the image that follows those in `cache`, a `new_cache` of this run."""
-        return self.act(given)
+        return self.predict(given)
 
     def inspect(self, given: ModelInput) -> Inspection:
         """Return the output, the predictions of each head, and the attention of words to image patches."""
-        said = self.act(given)
+        said = self.predict(given)
         heads = {"continuous": said.continuous, "binary": said.binary.sigmoid()}
         if said.target is not None:
             heads["target"] = said.target
@@ -184,7 +184,7 @@ class VlaModel(nn.Module, ABC):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def check(self, given: ModelInput, wanted: ModelTarget | None = None) -> None:
-        """Raise what `act` raises if this network cannot read `given`, or ValueError if `wanted` does not fit."""
+        """Raise what `predict` raises if this network cannot read `given`, or ValueError if `wanted` does not fit."""
         check_input(given, self.config, {name: self.cached_shape(name) for name in self.config.cameras})
         if wanted is not None:
             check_target(given, wanted, self.config)

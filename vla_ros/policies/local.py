@@ -155,7 +155,7 @@ class LocalPolicy:
         tokens = self._instructed()
         with torch.inference_mode():
             given = self._given(self._seen(observation), tokens)
-            return self._chunk(self._network.act_next(given, self._cache), observation)
+            return self._chunk(self._network.predict_next(given, self._cache), observation)
 
     @property
     def accepts_prefix(self) -> bool:
@@ -176,7 +176,7 @@ class LocalPolicy:
         with torch.no_grad():  # not inference mode: guidance takes gradients
             known, weights = self._known(prefix)
             given = self._given(self._seen(observation), tokens)
-            return self._chunk(network.act_towards(given, known, weights), observation)
+            return self._chunk(network.predict_guided(given, known, weights), observation)
 
     def _known(self, prefix: Prefix) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a prefix as normalized rows (H, A) of the network, and their weights (H,), 0 beyond the prefix."""

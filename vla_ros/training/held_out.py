@@ -205,7 +205,7 @@ class HeldOut:
                 loss, one = network.compute_loss(given, wanted)
                 losses.append(size * float(loss))
                 told.append({name: size * value for name, value in one.items()})
-                output = network.act(given)
+                output = network.predict(given)
                 there = wanted.present > 0.5
                 truth = wanted.continuous[there], wanted.binary[there]
                 rows = int(there.sum())

@@ -128,7 +128,7 @@ def answer(folder):
     given = torch.load(folder / "given.pt", weights_only=True)
     torch.manual_seed(0)
     with torch.no_grad():
-        output = network.act(ModelInput(**given))
+        output = network.predict(ModelInput(**given))
     torch.save([output.continuous, output.binary], folder / "output.pt")
 """
 
@@ -142,7 +142,7 @@ def elsewhere(another_process):
 def predict_elsewhere(tmp_path, dataset, frames, elsewhere):
     """predict_elsewhere(name, config, network, given): save, load in another process, predict there.
 
-    Returns (continuous, binary); `torch.manual_seed(0)` comes right before `act`.
+    Returns (continuous, binary); `torch.manual_seed(0)` comes right before `predict`.
     """
 
     def run(name, config, network, given):

@@ -86,7 +86,7 @@ class Recorded:
 def said(data: Recorded, network: torch.nn.Module, rows: Sequence[int]) -> np.ndarray:
     """Return the chunks that a network says, in the units of the actions."""
     with torch.no_grad():
-        output = network.eval().act(data.given)
+        output = network.eval().predict(data.given)
     return np.stack([data.processor.actions(output.continuous[row, 0], output.binary[row, 0]) for row in rows])
 
 

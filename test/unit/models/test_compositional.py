@@ -115,7 +115,7 @@ def trained() -> CompositionalModel:
 def error(model: CompositionalModel, given: ModelInput, wanted: ModelTarget, sentence: int = 0) -> float:
     """Return the share of scenes in which the look is further than two cells from the named thing."""
     with torch.no_grad():
-        look = model.act(given).attention["front"][:, sentence]
+        look = model.predict(given).attention["front"][:, sentence]
     cell = look.flatten(1).argmax(dim=1)
     width = look.shape[-1]
     at = torch.stack([(cell % width + 0.5) / width, (cell // width + 0.5) / look.shape[-2]], dim=-1)
@@ -174,10 +174,10 @@ def test_what_the_sentence_has_no_goal_for_does_not_depend_on_goals(trained: Com
     """The output of a sentence without a goal hardly changes when the goal's look does."""
     given, _ = scenes(np.random.default_rng(6), 4, [(0, 0), (1, 1)])
     with torch.no_grad():
-        before = trained.act(given).continuous
+        before = trained.predict(given).continuous
         keep = trained.reader.nobody.clone()
         trained.reader.nobody[2] -= 5.0  # somebody plays the goal's colour now
-        after = trained.act(given).continuous
+        after = trained.predict(given).continuous
         trained.reader.nobody.copy_(keep)
     assert float((after - before).abs().max()) < 0.05
 

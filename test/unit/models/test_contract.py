@@ -100,9 +100,9 @@ def trained(name, trained_once):
     return trained_once(name)
 
 
-def act(network, given):
+def predict(network, given):
     with torch.no_grad():
-        return network.act(given)
+        return network.predict(given)
 
 
 def rows(given, index):
@@ -120,19 +120,19 @@ def answers(wanted, index):
 
 
 def change(network, given, other):
-    return float((act(network, given).continuous - act(network, other).continuous)[..., :3].abs().mean())
+    return float((predict(network, given).continuous - predict(network, other).continuous)[..., :3].abs().mean())
 
 
 class TestTrained:
     def test_it_overfits_the_recorded_steps(self, name, trained, frames, errors):
-        found = errors(act(trained, frames.given))
+        found = errors(predict(trained, frames.given))
         assert found["position"] < CASES[name].position, found
         assert found["rotation"] < CASES[name].rotation, found
         assert found["gripper"] < CASES[name].gripper, found
 
     def test_another_process_predicts_the_same(self, name, config, trained, frames, predict_elsewhere):
         given = rows(frames.given, slice(0, 4))
-        here = act(trained, given)
+        here = predict(trained, given)
         elsewhere = predict_elsewhere(name, json.loads(json.dumps(config)), trained, given)
         for mine, theirs in zip((here.continuous, here.binary), elsewhere, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0.0, atol=1e-6)
@@ -153,15 +153,15 @@ class TestTrained:
 
     def test_a_scene_gets_the_same_answer_in_any_batch_and_every_time(self, trained, frames):
         given = rows(frames.given, slice(0, 4))
-        whole = act(trained, given).continuous
-        assert torch.equal(act(trained, given).continuous, whole)
-        alone = act(
+        whole = predict(trained, given).continuous
+        assert torch.equal(predict(trained, given).continuous, whole)
+        alone = predict(
             trained, ModelInput({n: i[2:3] for n, i in given.images.items()}, given.state[2:3], given.tokens[2:3, 1:2])
         ).continuous
         torch.testing.assert_close(alone, whole[2:3, 1:2], rtol=1e-4, atol=1e-4)
 
     def test_different_words_look_elsewhere(self, name, trained, frames):
-        said = act(trained, rows(frames.given, slice(0, 4)))
+        said = predict(trained, rows(frames.given, slice(0, 4)))
         assert bool(said.attention) == CASES[name].looks
         if said.attention:
             assert any((look[:, 0] - look[:, 1]).abs().max() > 1e-4 for look in said.attention.values())
@@ -200,7 +200,7 @@ def test_the_mean_is_much_worse_than_what_is_asked_for(frames, errors):
 
 
 def test_shapes_and_finite_values(fresh, sizes, frames):
-    output = act(fresh, rows(frames.given, slice(0, 2)))
+    output = predict(fresh, rows(frames.given, slice(0, 2)))
     pairs = (2, frames.given.tokens.shape[1])
     assert output.continuous.shape == (*pairs, sizes["horizon"], 6)
     assert output.binary.shape == (*pairs, sizes["horizon"], 1)
@@ -222,9 +222,9 @@ def test_a_step_of_learning_reaches_every_weight(name, fresh, frames):
 def test_no_weight_is_made_or_changed_by_a_call(fresh, frames):
     """The original sketch drew a new head at random on every call."""
     before = {n: w.clone() for n, w in fresh.state_dict().items()}
-    said = act(fresh, rows(frames.given, slice(0, 2)))
+    said = predict(fresh, rows(frames.given, slice(0, 2)))
     torch.manual_seed(7)
-    assert torch.equal(act(fresh, rows(frames.given, slice(0, 2))).continuous, said.continuous)
+    assert torch.equal(predict(fresh, rows(frames.given, slice(0, 2))).continuous, said.continuous)
     after = fresh.state_dict()
     assert set(after) == set(before)
     assert all(torch.equal(after[n], before[n]) for n in before)
@@ -250,18 +250,20 @@ def test_padding_is_a_mask_and_no_word(fresh, frames):
     given = rows(frames.given, slice(0, 4))
     longer = replace(given, tokens=torch.nn.functional.pad(given.tokens, (0, 3)))
     with torch.no_grad():
-        torch.testing.assert_close(fresh.act(given).continuous, fresh.act(longer).continuous, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            fresh.predict(given).continuous, fresh.predict(longer).continuous, rtol=1e-4, atol=1e-5
+        )
     word = replace(given, tokens=torch.where(given.tokens == given.tokens.max(), 2, given.tokens))
-    assert (act(fresh, given).target - act(fresh, word).target).abs().max() > 1e-6
+    assert (predict(fresh, given).target - predict(fresh, word).target).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_precision_is_the_callers_choice(precision, fresh, frames):
     given = rows(frames.given, slice(0, 2))
-    exact = act(fresh, given)
+    exact = predict(fresh, given)
     half = ModelInput({n: i.to(precision) for n, i in given.images.items()}, given.state.to(precision), given.tokens)
     fresh.to(precision)
-    said = act(fresh, half)
+    said = predict(fresh, half)
     assert {part.dtype for part in (said.continuous, said.binary)} == {precision}
     assert torch.isfinite(said.continuous).all()
     # RT-2 may choose another bin; a network that draws adds up ten rounded steps.
@@ -299,7 +301,7 @@ class TestInspection:
         with torch.no_grad():
             seen = fresh.inspect(given)
         assert {"continuous", "binary", "target", "present"} <= set(seen.heads)
-        assert torch.equal(seen.heads["continuous"], act(fresh, given).continuous)
+        assert torch.equal(seen.heads["continuous"], predict(fresh, given).continuous)
         for head, said in seen.heads.items():
             assert said.shape[:2] == pairs, head
             assert torch.isfinite(said).all(), head
@@ -372,7 +374,7 @@ BAD = {
 def test_bad_input_is_refused_with_both_numbers(kind, fresh, sizes, frames):
     given = damaged(rows(frames.given, slice(0, 4)), kind, sizes["vocabulary"])
     expected, match = BAD[kind]
-    for ask in (fresh.act, fresh.inspect, fresh.word_attention if kind != "none" else fresh.act):
+    for ask in (fresh.predict, fresh.inspect, fresh.word_attention if kind != "none" else fresh.predict):
         if ask == fresh.word_attention and not fresh.word_attention(rows(frames.given, slice(0, 4))):
             continue
         with pytest.raises(expected, match=match):
@@ -386,7 +388,7 @@ def test_sentences_that_are_too_long_are_refused(name, fresh, frames):
         pytest.skip(f"{name} reads sentences of any length")
     longer = replace(frames.given, tokens=torch.nn.functional.pad(frames.given.tokens, (0, 100)))
     with pytest.raises(InstructionError, match="110 words, the network reads at most 16"):
-        fresh.act(longer)
+        fresh.predict(longer)
 
 
 @pytest.mark.parametrize("part", ["continuous", "binary", "present", "target"])
@@ -433,7 +435,7 @@ def test_the_full_size_has_the_right_shapes_and_size(name):
             torch.empty(2, config["state_width"]),
             torch.ones(2, 3, 12, dtype=torch.long),
         )
-        output = act(network, given)
+        output = predict(network, given)
     assert all(p.is_meta for p in network.parameters())
     assert output.continuous.is_meta
     assert output.continuous.shape == (2, 3, config["horizon"], 6)

@@ -64,7 +64,7 @@ def test_a_perfect_network_draws_the_data(prediction, sampler):
     chunk = torch.linspace(-1.0, 1.0, 42).view(1, 6, 7)
     network.denoiser = Perfect(network.schedule, chunk, 20)
     with torch.no_grad():
-        said = actions_of(network.act(scene()))
+        said = actions_of(network.predict(scene()))
     assert torch.allclose(said, chunk.expand_as(said), atol=1e-2 if prediction == "epsilon" else 1e-4)
 
 
@@ -87,20 +87,20 @@ def test_the_loss_of_a_perfect_network_is_zero_and_of_a_silent_one_known(predict
 def test_noise_comes_from_a_generator_or_from_the_seed():
     network, given = build(), scene(1)
     with torch.no_grad():
-        fixed = network.act(given).continuous
+        fixed = network.predict(given).continuous
         torch.manual_seed(77)
-        assert torch.equal(network.act(given).continuous, fixed)
-        drawn = [network.act(given, torch.Generator().manual_seed(s)).continuous for s in (3, 3, 4)]
+        assert torch.equal(network.predict(given).continuous, fixed)
+        drawn = [network.predict(given, torch.Generator().manual_seed(s)).continuous for s in (3, 3, 4)]
         assert torch.equal(drawn[0], drawn[1])
         assert not torch.allclose(drawn[0], drawn[2], atol=1e-3)
-        assert not torch.allclose(build(seed=1).act(given).continuous, fixed, atol=1e-3)
+        assert not torch.allclose(build(seed=1).predict(given).continuous, fixed, atol=1e-3)
 
 
 def test_actions_stay_within_the_bound():
     network = build(bound=0.5, prediction="sample")
     network.denoiser = Answers(lambda x, time, context: 100.0 * torch.ones_like(x))
     with torch.no_grad():
-        assert actions_of(network.act(scene())).abs().max() <= 0.5 + 1e-4
+        assert actions_of(network.predict(scene())).abs().max() <= 0.5 + 1e-4
 
 
 def test_receding_horizon():

@@ -95,10 +95,10 @@ def test_the_loss_vanishes_at_the_right_velocity(monkeypatch):
 def test_noise_comes_from_a_generator_or_from_the_seed():
     network, given = build(), scene(1)
     with torch.no_grad():
-        fixed = network.act(given).continuous
+        fixed = network.predict(given).continuous
         torch.manual_seed(77)
-        assert torch.equal(network.act(given).continuous, fixed)
-        drawn = [network.act(given, torch.Generator().manual_seed(s)).continuous for s in (3, 3, 4)]
+        assert torch.equal(network.predict(given).continuous, fixed)
+        drawn = [network.predict(given, torch.Generator().manual_seed(s)).continuous for s in (3, 3, 4)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.allclose(drawn[0], drawn[2], atol=1e-3)
 

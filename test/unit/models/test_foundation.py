@@ -47,7 +47,7 @@ def test_the_loss_scores_with_the_distribution(network, frames):
 
 def test_it_acts_as_its_likeliest_plan_and_samples_around_it(network, frames):
     with torch.no_grad():
-        found, said = network.distribution(frames.given), network.act(frames.given)
+        found, said = network.distribution(frames.given), network.predict(frames.given)
     means, binary = found.most_likely()
     torch.testing.assert_close(said.continuous, means, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(said.binary, binary, rtol=1e-4, atol=1e-5)

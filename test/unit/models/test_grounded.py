@@ -102,7 +102,7 @@ def test_without_things_nothing_is_there(taught):
 def test_match_says_what_act_believes(taught):
     network, given, wanted = taught
     with torch.no_grad():
-        matching, said = network.match(given), network.act(given)
+        matching, said = network.match(given), network.predict(given)
     assert torch.allclose(matching.probabilities.sum(dim=-1), torch.ones(8, 2), atol=1e-6)
     assert torch.allclose(1.0 - matching.probabilities[..., -1], said.present.sigmoid(), atol=1e-5)
     assert ((said.present > 0) == wanted.present.bool()).all()
@@ -206,7 +206,7 @@ class TestOwlv2:
         }
         network = GroundedModel.from_config(values).eval()
         given = ModelInput({"eye": torch.rand(2, 3, 48, 64)}, torch.zeros(2, 4), torch.tensor([[[RED, CUBE]]] * 2))
-        assert network.act(given).continuous.shape == (2, 1, 3, 6)
+        assert network.predict(given).continuous.shape == (2, 1, 3, 6)
 
     def test_names_are_found_as_transformers_finds_them(self):
         detector: Owlv2Detector = self.detector()

@@ -23,22 +23,22 @@ def scene(seed=0, tokens=((3, 4, 0),)):
     )
 
 
-def act(network, given, cache=None):
+def predict(network, given, cache=None):
     with torch.no_grad():
-        return network.act(given, cache).continuous
+        return network.predict(given, cache).continuous
 
 
 def test_words_are_read_once_an_instruction(monkeypatch):
     network = build()
     cache = network.new_cache()
-    alone = [act(network, scene(seed)) for seed in range(3)]
+    alone = [predict(network, scene(seed)) for seed in range(3)]
     for seed in range(3):
-        assert torch.equal(act(network, scene(seed), cache), alone[seed])
+        assert torch.equal(predict(network, scene(seed), cache), alone[seed])
     assert cache.reads == 1
     other = scene(0, ((5, 6, 7),))
-    assert torch.equal(act(network, other, cache), act(network, other))
+    assert torch.equal(predict(network, other, cache), predict(network, other))
     assert cache.reads == 2
-    act(network, scene(0), cache)  # the first instruction again is a new one too
+    predict(network, scene(0), cache)  # the first instruction again is a new one too
     assert cache.reads == 3
 
 
@@ -46,31 +46,31 @@ def test_the_recurrent_state_is_carried_and_ends_with_the_instruction():
     network = build(recurrent=True)
     first, second = scene(0), scene(1)
     cache = network.new_cache()
-    act(network, first, cache)
-    remembered = act(network, second, cache)
-    assert not torch.allclose(remembered, act(network, second), atol=1e-6)
+    predict(network, first, cache)
+    remembered = predict(network, second, cache)
+    assert not torch.allclose(remembered, predict(network, second), atol=1e-6)
     other = scene(1, ((5, 6, 7),))
-    assert torch.equal(act(network, other, cache), act(network, other))  # nothing is left of what came before
+    assert torch.equal(predict(network, other, cache), predict(network, other))  # nothing is left of what came before
     again = network.new_cache()
-    act(network, first, again)
-    assert torch.equal(act(network, second, again), remembered)
+    predict(network, first, again)
+    assert torch.equal(predict(network, second, again), remembered)
 
 
 def test_without_recurrence_no_state_is_kept():
     network = build()
     cache = network.new_cache()
-    act(network, scene(0), cache)
+    predict(network, scene(0), cache)
     assert cache.state is None
 
 
 def test_two_caches_do_not_know_of_each_other():
     network = build(recurrent=True)
     mine, theirs = network.new_cache(), network.new_cache()
-    act(network, scene(0), mine)
-    act(network, scene(1), theirs)
+    predict(network, scene(0), mine)
+    predict(network, scene(1), theirs)
     alone = network.new_cache()
-    act(network, scene(0), alone)
-    assert torch.equal(act(network, scene(2), mine), act(network, scene(2), alone))
+    predict(network, scene(0), alone)
+    assert torch.equal(predict(network, scene(2), mine), predict(network, scene(2), alone))
 
 
 def test_sequences_teach_what_single_pictures_cannot():
@@ -91,8 +91,8 @@ def test_sequences_teach_what_single_pictures_cannot():
     network.eval()
     for (begin, wanted), (end, _) in runs:
         cache = network.new_cache()
-        act(network, begin, cache)
-        assert (act(network, end, cache) - wanted.continuous).abs().mean() < 0.4
+        predict(network, begin, cache)
+        assert (predict(network, end, cache) - wanted.continuous).abs().mean() < 0.4
     with pytest.raises(ValueError, match="0 frames"):
         network.compute_sequence_loss([])
 
@@ -105,5 +105,5 @@ def test_no_attention_runs_in_the_hot_path(monkeypatch):
     monkeypatch.setattr(
         torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: called.append(1) or real(*a, **k)
     )
-    assert act(network, scene()).shape == (1, 1, 3, 6)
+    assert predict(network, scene()).shape == (1, 1, 3, 6)
     assert not called

@@ -80,7 +80,7 @@ def test_nothing_but_actions_can_be_said(network, frames):
             assert tokens.shape == (32, 4, 3, 7)
             assert tokens.min() >= network.first_action
             assert tokens.max() < network.first_action + 256
-    assert torch.isfinite(network.act(frames.given).continuous).all()
+    assert torch.isfinite(network.predict(frames.given).continuous).all()
 
 
 def test_decoding_is_what_teaching_scores(network, frames):

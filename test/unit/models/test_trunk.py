@@ -162,15 +162,15 @@ def test_a_network_sees_and_reads_by_a_trunk(name, freeze, saved, sizes, frames,
     assert any(p.grad is not None for p in network.parameters())
     network.eval()
     with torch.no_grad():
-        said = network.act(given)
+        said = network.predict(given)
         maps = network.backbones()["vision"].owner.features(given.images)
         cached = ModelInput(maps, given.state, given.tokens)
         if freeze:
             assert network.cached_shape("front") == tuple(maps["front"].shape[1:])
-            torch.testing.assert_close(network.act(cached).continuous, said.continuous, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(network.predict(cached).continuous, said.continuous, atol=1e-5, rtol=1e-5)
         else:
             with pytest.raises(Exception, match="camera 'front' gave"):
-                network.act(cached)
+                network.predict(cached)
     # Half precision that the maps are stored in, and everything that training may change after a checkpoint is loaded.
     assert {n for n, p in network.trainable().named_parameters() if not p.requires_grad} == (
         {

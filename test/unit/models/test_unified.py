@@ -41,7 +41,7 @@ def test_a_word_changes_no_image_token_and_every_row(network, frames):
 def test_saying_is_what_teaching_scores(network, frames):
     """Taught with the rows that it said, it says the same rows again: the kept keys change nothing."""
     with torch.no_grad():
-        said = network.act(frames.given)
+        said = network.predict(frames.given)
         rows = torch.cat([said.continuous, said.binary], dim=-1).flatten(0, 1)
         read = _as_read(rows.flatten(0, 1), network.config.action).view_as(rows)
         again = network.say(network._teach(network.stream.prefix(frames.given), read))

@@ -35,9 +35,9 @@ def test_nothing_changes_before_it_is_trained_and_little_is_trained(adaptation: 
     torch.manual_seed(0)
     network = build_model("keypoint", SIZES).eval()
     everything = network.parameter_count
-    before = network.act(given()).continuous
+    before = network.predict(given()).continuous
     assert adapt(network, adaptation) == ["plan.0", "plan.2", "plan.4"]
-    torch.testing.assert_close(network.eval().act(given()).continuous, before)
+    torch.testing.assert_close(network.eval().predict(given()).continuous, before)
     assert 0 < network.parameter_count < 0.05 * everything
 
 
@@ -66,9 +66,9 @@ def test_what_is_saved_acts_as_what_was_trained(adaptation: Adaptation, dataset:
     trained.load_state_dict(state)
     batch = dataset.batch(np.arange(3), np.random.default_rng(0))[0]
     with torch.no_grad():
-        wanted = trained.eval().act(batch).continuous
-        torch.testing.assert_close(tuned.act(batch).continuous, wanted, rtol=1e-4, atol=1e-5)
-        assert float((base.act(batch).continuous - wanted).abs().max()) > 1e-3
+        wanted = trained.eval().predict(batch).continuous
+        torch.testing.assert_close(tuned.predict(batch).continuous, wanted, rtol=1e-4, atol=1e-5)
+        assert float((base.predict(batch).continuous - wanted).abs().max()) > 1e-3
     assert ("adapters" in bundle.model_config) == (adaptation.method == "adapters")
 
 

@@ -71,7 +71,7 @@ class Says(torch.nn.Module):
         super().__init__()
         self.chunk, self.truth = chunk, None
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         assert self.truth is not None
         if self.chunk is None:
             return ModelOutput(self.truth.continuous, 20.0 * (self.truth.binary - 0.5))

@@ -72,7 +72,7 @@ class Line(nn.Module):
         self.layer = nn.Linear(2, 3)
         self.register_buffer("nothing", torch.zeros(1))
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         rows = self.layer(given.state)[:, None, None].expand(-1, 1, 2, -1)
         return ModelOutput(torch.cat([rows, torch.zeros_like(rows)], dim=-1), torch.zeros(len(given.state), 1, 2, 1))
 
@@ -87,7 +87,7 @@ class Played:
         rng = np.random.default_rng(0)
         self.states = torch.from_numpy(rng.normal(size=(600, 2)).astype(np.float32))
         with torch.no_grad():
-            mean = policy.act(self._given(slice(None))).continuous[:, 0, :, :3].mean(dim=1)
+            mean = policy.predict(self._given(slice(None))).continuous[:, 0, :, :3].mean(dim=1)
         self.explored = mean + SIGMA * torch.from_numpy(rng.normal(size=(600, 3)).astype(np.float32))
         self.advantage = sign * (self.explored - mean)[:, 0] / SIGMA
 
@@ -135,7 +135,7 @@ def test_at_first_the_gradient_is_that_of_williams() -> None:
     loss, parts = objective(network, batch)
     loss.backward()
     with torch.no_grad():
-        mean = network.act(batch.given).continuous[:, 0, :, :3].mean(dim=1)
+        mean = network.predict(batch.given).continuous[:, 0, :, :3].mean(dim=1)
         wanted = -(batch.advantage[:, None] * (batch.explored - mean) / SIGMA**2).mean(dim=0)
     torch.testing.assert_close(network.layer.bias.grad, wanted)
     assert parts["gain"] == pytest.approx(float(batch.advantage.mean())) and parts["divergence"] == 0.0

@@ -30,7 +30,7 @@ class DrawnConfig(TransformerConfig):
         queries: Number of queries whose attention to the images conditions the denoiser.
         denoiser: "transformer" or "unet".
         layers: Number of transformer blocks, or of U-Net levels.
-        seed: Seed of the noise that `act` starts from without a generator.
+        seed: Seed of the noise that `predict` starts from without a generator.
         vision: Trunk or published vision transformer in place of the image encoder and of `patch`:
             {"kind": ..., sizes}, see `published.IMAGE_KINDS`.
         text: Trunk or published text encoder in place of the text encoder, likewise.
@@ -84,14 +84,14 @@ class DrawnModel(VlaModel):
         """Return the times of the steps from noise to data, ending at 1; see `guidance`."""
 
     def path_start(self, noise: Tensor) -> Tensor:
-        """Return the point on the path at which `act` starts, from its noise (M, H, A)."""
+        """Return the point on the path at which `predict` starts, from its noise (M, H, A)."""
         return noise
 
     @abstractmethod
     def estimate(self, x: Tensor, step: int, context: Context) -> tuple[Tensor, Tensor]:
         """Return the data and the noise (M, H, A) that the network predicts at `x`, at step `step` of `path_times`."""
 
-    def act_towards(
+    def predict_guided(
         self, given: ModelInput, known: Tensor, weights: Tensor, generator: torch.Generator | None = None
     ) -> ModelOutput:
         """Sample chunks that match known rows; computes gradients whatever the caller's grad mode.
@@ -100,7 +100,7 @@ class DrawnModel(VlaModel):
             given: The input.
             known: (H, A) known rows, laid out as in `ModelTarget.actions`.
             weights: (H,), 1 to keep a row, 0 to leave it free.
-            generator: As in `act`.
+            generator: As in `predict`.
 
         Raises:
             ValueError: for known rows or weights of another shape.

@@ -115,9 +115,9 @@ def measure(
     given, _ = example(config, 1, device, precision)
     network.eval()
     with torch.inference_mode():
-        acts = _times_ms(lambda: network.act(given), device, seconds)
+        acts = _times_ms(lambda: network.predict(given), device, seconds)
         with PeakMemory() as acting:
-            network.act(given)
+            network.predict(given)
     step_ms = step_mb = plain = None
     if train:
         batch = example(config, TRAINED_SCENES, device, precision)

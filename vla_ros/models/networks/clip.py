@@ -123,7 +123,7 @@ class ClipModel(VlaModel):
         scale: Tensor = self.clip.logit_scale.exp()
         return scale * self.encode_images(images) @ self.encode_text(tokens).T
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene; images are encoded once per scene."""
         self.check(given)
         config = self.config
@@ -149,7 +149,7 @@ class ClipModel(VlaModel):
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the chunk, if the object is there, and of the object's position and presence."""
         self.check(given, wanted)
-        return total(chunk_losses(self.act(given), wanted, self.config.action))
+        return total(chunk_losses(self.predict(given), wanted, self.config.action))
 
     def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): the softmax of the scaled cosine between each word and every patch.

@@ -117,7 +117,7 @@ class CompositionalModel(VlaModel):
         """
         self.reader.set_word_vectors(vectors)
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene."""
         return self._say(given)[0]
 

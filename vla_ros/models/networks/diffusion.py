@@ -123,7 +123,7 @@ class DiffusionModel(DrawnModel):
         }
         return total(parts)
 
-    def act(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
+    def predict(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
         """Sample a chunk for every instruction and scene.
 
         Args:
@@ -151,7 +151,7 @@ class DiffusionModel(DrawnModel):
             previous: (B, N, H, A), the previous chunk, as `actions_of` returns it.
             done: Number of its rows already executed.
             strength: Fraction of the chain that runs: 0 hardly changes the chunk, 1 ignores it.
-            generator: As in `act`.
+            generator: As in `predict`.
 
         Raises:
             ContractError: when `done` or `strength` is out of range.
@@ -170,7 +170,7 @@ class DiffusionModel(DrawnModel):
         return self.output(self.sample(x, context, generator, start), context, given)
 
     def path_times(self) -> list[float]:
-        """Return the times of DDIM's steps on the straight path from noise to data, whichever sampler `act` uses."""
+        """Return DDIM's times on the straight path from noise to data, whichever sampler `predict` uses."""
         scales = [self.schedule.scales(step) for step in self.schedule.visited(self.config.sampling_steps)]
         return [*(signal / (signal + spread) for signal, spread in scales), 1.0]
 

@@ -97,7 +97,7 @@ class FlowModel(DrawnModel):
         }
         return total(parts)
 
-    def act(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
+    def predict(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
         """Sample a chunk for every instruction and scene.
 
         Args:

@@ -151,7 +151,7 @@ class FoundationModel(VlaModel):
             signs = torch.rand(self.config.plans, columns, device=bias.device) < 0.5
             bias[:, :columns] = torch.where(signs, PLAN_SPREAD, -PLAN_SPREAD)
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         """Predict the most likely plan for every instruction of every scene."""
         self.check(given)
         memory = self._remember(given, look=True)

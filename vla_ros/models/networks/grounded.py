@@ -126,7 +126,7 @@ class GroundedModel(VlaModel):
         told = 2 * config.width + config.state_width + 6
         self.head = ChunkHead(told, config.hidden, config.horizon, config.action, beliefs=False)
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk and the position of the object for every instruction of every scene."""
         self.check(given)
         detections = self.detector(given.images)

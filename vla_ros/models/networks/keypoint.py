@@ -99,7 +99,7 @@ class KeypointModel(VlaModel):
         self.present = nn.Linear(seen, 1)
         self.plan = _perceptron(seen + 6, config.hidden, config.horizon * config.action.width)
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene."""
         self.check(given)
         scenes, sentences = given.tokens.shape[:2]
@@ -157,7 +157,7 @@ class KeypointModel(VlaModel):
             ValueError: when `target`, or the `pixels` of a camera, are missing.
         """
         self.check(given, wanted)
-        said = self.act(given)
+        said = self.predict(given)
         missing = [name for name in self.config.cameras if name not in wanted.pixels]
         if said.target is None or said.present is None or wanted.target is None or missing:
             lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"

@@ -119,7 +119,7 @@ class MemoryEfficientModel(VlaModel):
         """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.vision, camera)
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene; images are encoded once per scene."""
         self.check(given)
         config = self.config
@@ -141,7 +141,7 @@ class MemoryEfficientModel(VlaModel):
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the chunk, if the object is there, and of the object's position and presence."""
         self.check(given, wanted)
-        return total(chunk_losses(self.act(given), wanted, self.config.action))
+        return total(chunk_losses(self.predict(given), wanted, self.config.action))
 
     def _see(self, image: Tensor) -> Tensor:
         """Return EfficientNet's last feature map (B, C, h', w'), block by block; or a trunk's."""

@@ -5,7 +5,7 @@ network trained on sequences carries a recurrent state from image to image:
 
     cache = network.new_cache()
     for given in frames:
-        said = network.act_next(given, cache)     # new words reset the cache
+        said = network.predict_next(given, cache)     # new words reset the cache
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class RealTimeModel(VlaModel):
         """Return an empty cache, for one run."""
         return RealTimeCache()
 
-    def act(self, given: ModelInput, cache: RealTimeCache | None = None) -> ModelOutput:
+    def predict(self, given: ModelInput, cache: RealTimeCache | None = None) -> ModelOutput:
         """Predict chunks; with a cache, unchanged words are not encoded again."""
         self.check(given)
         cache = self.new_cache() if cache is None else cache
@@ -146,14 +146,14 @@ class RealTimeModel(VlaModel):
             cache.words, cache.reads = self._read(given.tokens.flatten(0, 1)), cache.reads + 1
         return self._decide(given, cache)
 
-    def act_next(self, given: ModelInput, cache: RealTimeCache) -> ModelOutput:
+    def predict_next(self, given: ModelInput, cache: RealTimeCache) -> ModelOutput:
         """Predict chunks for the image that follows those in `cache`."""
-        return self.act(given, cache)
+        return self.predict(given, cache)
 
     def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of single images, each the first of its run."""
         self.check(given, wanted)
-        return total(chunk_losses(self.act(given), wanted, self.config.action))
+        return total(chunk_losses(self.predict(given), wanted, self.config.action))
 
     def compute_sequence_loss(
         self, frames: Sequence[tuple[ModelInput, ModelTarget]]
@@ -166,7 +166,7 @@ class RealTimeModel(VlaModel):
         if not frames:
             raise ValueError("a sequence of 0 frames was given, expected at least 1")
         cache = self.new_cache()
-        parts = [chunk_losses(self.act(given, cache), wanted, self.config.action) for given, wanted in frames]
+        parts = [chunk_losses(self.predict(given, cache), wanted, self.config.action) for given, wanted in frames]
         return total({name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]})
 
     def _see(self, image: Tensor) -> Tensor:

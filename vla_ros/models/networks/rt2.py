@@ -108,7 +108,7 @@ class Rt2Model(VlaModel):
         self.bins = ActionBins(-bound, bound, c.bins)  # no buffer: bf16 would move its edges
         self.row_weights = _interpolation(self.rows, c.horizon)
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene, by greedy decoding."""
         self.check(given)
         shape = given.tokens.shape[:2]

@@ -77,7 +77,7 @@ class UnifiedModel(VlaModel):
         self.present = nn.Linear(width, 1)
         self.target = nn.Linear(width, 3)
 
-    def act(self, given: ModelInput) -> ModelOutput:
+    def predict(self, given: ModelInput) -> ModelOutput:
         """Predict row after row, each fed back before the next, for every instruction about every scene."""
         self.check(given)
         shape = given.tokens.shape[:2]

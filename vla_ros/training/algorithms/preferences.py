@@ -114,9 +114,9 @@ class PolicyGradient:
         """Return the loss and its terms."""
         # Networks may behave differently in training mode; the ratio compares policies at inference.
         network.eval()
-        said = network.act(batch.given)  # type: ignore[operator]
+        said = network.predict(batch.given)  # type: ignore[operator]
         with torch.no_grad():
-            before, cloned = self._played.act(batch.given), self._cloned.act(batch.given)
+            before, cloned = self._played.predict(batch.given), self._cloned.predict(batch.given)
         two_variances = 2.0 * self._sigma**2
 
         def error(positions: Tensor) -> Tensor:
