@@ -60,7 +60,7 @@ def some(batch: Any, index: torch.Tensor) -> Any:
     return type(batch)(**parts)
 
 
-def train(network: VlaModel, given: ModelInput, wanted: ModelTarget, steps: int) -> float:
+def train(network: VlaModel, inputs: ModelInput, target: ModelTarget, steps: int) -> float:
     """Overfit; return the time of the fastest step, ms."""
     optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
@@ -68,8 +68,8 @@ def train(network: VlaModel, given: ModelInput, wanted: ModelTarget, steps: int)
     network.train()
     for _ in range(steps):
         begin = time.perf_counter()
-        index = torch.randperm(len(given.state), generator=order)[:BATCH]
-        loss, _ = network.compute_loss(some(given, index), some(wanted, index))
+        index = torch.randperm(len(inputs.state), generator=order)[:BATCH]
+        loss, _ = network.compute_loss(some(inputs, index), some(target, index))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -81,23 +81,25 @@ def train(network: VlaModel, given: ModelInput, wanted: ModelTarget, steps: int)
 
 
 @torch.no_grad()
-def figures_of(network: VlaModel, given: ModelInput, wanted: ModelTarget) -> dict[str, float]:
+def figures_of(network: VlaModel, inputs: ModelInput, target: ModelTarget) -> dict[str, float]:
     """Return errors where the object is visible, and the changes of positions with a modality replaced."""
-    said, there = network.predict(given), wanted.present.bool()
+    output, there = network.predict(inputs), target.present.bool()
 
     def change(other: ModelInput) -> float:
-        return float((network.predict(other).continuous - said.continuous).abs().mean())
+        return float((network.predict(other).continuous - output.continuous).abs().mean())
 
     return {
-        "position_error": float((said.continuous - wanted.continuous)[there][..., :3].abs().mean()),
-        "rotation_error": float((said.continuous - wanted.continuous)[there][..., 3:].abs().mean()),
-        "gripper_error": float(((said.binary > 0) != (wanted.binary > 0.5))[there].float().mean()),
-        "other_pictures_change": change(replace(given, images={n: i.roll(8, dims=0) for n, i in given.images.items()})),
-        "other_words_change": change(replace(given, tokens=given.tokens.roll(1, dims=1))),
+        "position_error": float((output.continuous - target.continuous)[there][..., :3].abs().mean()),
+        "rotation_error": float((output.continuous - target.continuous)[there][..., 3:].abs().mean()),
+        "gripper_error": float(((output.binary > 0) != (target.binary > 0.5))[there].float().mean()),
+        "other_pictures_change": change(
+            replace(inputs, images={n: i.roll(8, dims=0) for n, i in inputs.images.items()})
+        ),
+        "other_words_change": change(replace(inputs, tokens=inputs.tokens.roll(1, dims=1))),
     }
 
 
-def picture(given: ModelInput, looks: dict[str, torch.Tensor], title: str, path: Path) -> None:
+def picture(inputs: ModelInput, looks: dict[str, torch.Tensor], title: str, path: Path) -> None:
     """Draw the first frame of each episode in a row, and where each network looks in it below."""
     import matplotlib
 
@@ -109,7 +111,7 @@ def picture(given: ModelInput, looks: dict[str, torch.Tensor], title: str, path:
     figure, grid = plt.subplots(len(looks), EPISODES, figsize=(2.2 * EPISODES, 1.75 * len(looks)), dpi=100)
     for row, (name, look) in zip(grid, looks.items(), strict=True):
         for axes, scene in zip(row, scenes, strict=True):
-            image = given.images[CAMERA][scene].permute(1, 2, 0).numpy()
+            image = inputs.images[CAMERA][scene].permute(1, 2, 0).numpy()
             axes.imshow(image)
             axes.imshow(
                 look[scene].numpy(),
@@ -137,34 +139,34 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    dataset, given, wanted = frames()
+    dataset, inputs, target = frames()
     needed = {
-        "cameras": {name: tuple(image.shape[-2:]) for name, image in given.images.items()},
+        "cameras": {name: tuple(image.shape[-2:]) for name, image in inputs.images.items()},
         "vocabulary": dataset.processor.tokenizer.size,
-        "state_width": given.state.shape[-1],
-        "horizon": wanted.continuous.shape[2],
+        "state_width": inputs.state.shape[-1],
+        "horizon": target.continuous.shape[2],
     }
     colours = torch.tensor([2 + dataset.processor.tokenizer.words.index(colour) for colour in COLOURS])
     results, looks = {}, {}
     for name in tqdm(args.names, unit="network"):
         torch.manual_seed(0)
         network: VlaModel = build_model(name, sized_config(name, "tiny", needed))
-        step = train(network, given, wanted, args.steps)
-        results[name] = {"steps": args.steps, "step_ms": step, **figures_of(network, given, wanted)}
+        step = train(network, inputs, target, args.steps)
+        results[name] = {"steps": args.steps, "step_ms": step, **figures_of(network, inputs, target)}
         with torch.no_grad():
-            seen = network.inspect(given)
+            seen = network.inspect(inputs)
         if CAMERA in seen.words:  # the color word, in the instruction about the first object
-            place = torch.isin(given.tokens[:, 0], colours).int().argmax(dim=-1)
+            place = torch.isin(inputs.tokens[:, 0], colours).int().argmax(dim=-1)
             looks[f"{name}\nthe colour's word"] = seen.words[CAMERA][torch.arange(len(place)), 0, place]
         elif CAMERA in seen.attention:
             looks[f"{name}\nthe sentence"] = seen.attention[CAMERA][:, 0]
         tqdm.write(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in results[name].items()))
     if args.picture and looks:
         title = " | ".join(
-            " ".join(dataset.processor.tokenizer.words[int(t) - 2] for t in given.tokens[STEPS * e, 0] if t)
+            " ".join(dataset.processor.tokenizer.words[int(t) - 2] for t in inputs.tokens[STEPS * e, 0] if t)
             for e in range(EPISODES)
         )
-        picture(given, looks, title, args.picture)
+        picture(inputs, looks, title, args.picture)
     if args.json:
         print(json.dumps(results))
 

@@ -27,31 +27,31 @@ class MeanColor(VlaModel):
         width = config.state_width + 3 * len(config.cameras) + 16
         self.head = nn.Sequential(nn.Linear(width, 64), nn.GELU(), nn.Linear(64, config.horizon * config.action.width))
 
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict chunks (B, 1, H, columns)."""
-        colors = [given.images[name].mean(dim=(2, 3)) for name in self.config.cameras]
-        features = torch.cat([given.state, *colors, self.words(given.tokens[:, 0]).mean(dim=1)], dim=-1)
+        colors = [inputs.images[name].mean(dim=(2, 3)) for name in self.config.cameras]
+        features = torch.cat([inputs.state, *colors, self.words(inputs.tokens[:, 0]).mean(dim=1)], dim=-1)
         rows = self.head(features).view(len(features), 1, self.config.horizon, self.config.action.width)
         return ModelOutput.from_actions(rows, self.config.action)
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the scalar loss and its parts by name."""
-        output = self.predict(given)
-        loss = nn.functional.mse_loss(output.continuous, wanted.continuous)
-        loss = loss + nn.functional.binary_cross_entropy_with_logits(output.binary, wanted.binary)
+        output = self.predict(inputs)
+        loss = nn.functional.mse_loss(output.continuous, target.continuous)
+        loss = loss + nn.functional.binary_cross_entropy_with_logits(output.binary, target.binary)
         return loss, {"loss": float(loss.detach())}
 
 
 torch.manual_seed(0)
 network = MeanColor.from_config({"cameras": {"front": (32, 32)}, "vocabulary": 9, "state_width": 10, "horizon": 8})
-given = ModelInput({"front": torch.rand(4, 3, 32, 32)}, torch.rand(4, 10), torch.randint(1, 9, (4, 1, 5)))
+inputs = ModelInput({"front": torch.rand(4, 3, 32, 32)}, torch.rand(4, 10), torch.randint(1, 9, (4, 1, 5)))
 action = network.config.action
-wanted = ModelTarget(
+target = ModelTarget(
     torch.rand(4, 1, 8, action.continuous), torch.rand(4, 1, 8, action.binary).round(), torch.ones(4, 1)
 )
 optimizer = torch.optim.Adam(network.parameters(), 1e-2)
 for step in range(200):
-    loss, _ = network.compute_loss(given, wanted)
+    loss, _ = network.compute_loss(inputs, target)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

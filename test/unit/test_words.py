@@ -22,6 +22,7 @@ OLD = {
     "Eye": "VisionEncoder",
     "train_deciding": "train_action_head",
     "data_lines": "dataset_fingerprint",
+    "given: ModelInput|wanted: ModelTarget": "inputs, target",
     r"network\.act|act_next|act_towards": "predict, predict_next, predict_guided",
     "[Nn]ormalis(e|ed|es|ing|ation)": "normalize",
     "[Ss]ummaris(e|ed|es|ing)": "summarize",

@@ -28,21 +28,21 @@ class Inspection:
     """Output of a network with its intermediate predictions.
 
     Attributes:
-        said: The output; `said.attention` is the attention for each instruction.
+        output: The output; `output.attention` is the attention for each instruction.
         heads: Predictions of its heads, by name, each with leading axes (B, N); logits of grippers and of the object's
             presence as probabilities. Besides the common heads, each network has some of its own.
         words: Camera to (B, N, T, h', w'): attention of each word to the image patches, summing to 1, including
             padding. Empty for a network without attention per word.
     """
 
-    said: ModelOutput
+    output: ModelOutput
     heads: Mapping[str, Tensor]
     words: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def attention(self) -> Mapping[str, Tensor]:
         """Camera to (B, N, h', w'): attention for each instruction; empty for a network without attention."""
-        return self.said.attention
+        return self.output.attention
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class VlaModel(nn.Module, ABC):
         return deepcopy(dict(cls.FULL))
 
     @abstractmethod
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict chunks; shapes as in the table of `batch`.
 
         Raises:
@@ -130,32 +130,32 @@ class VlaModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the scalar loss and its terms by name; where `present` is 0, actions do not count."""
 
     def new_cache(self) -> Any:  # noqa: ANN401 (a network's own; no other part looks into it)
         """Return a cache for `predict_next` between the images of one run; None for a network without one."""
         return None
 
-    def predict_next(self, given: ModelInput, cache: Any) -> ModelOutput:  # noqa: ANN401 (as above)
+    def predict_next(self, inputs: ModelInput, cache: Any) -> ModelOutput:  # noqa: ANN401 (as above)
         """Predict chunks for the image that follows those in `cache`, a `new_cache` of this run."""
-        return self.predict(given)
+        return self.predict(inputs)
 
-    def inspect(self, given: ModelInput) -> Inspection:
+    def inspect(self, inputs: ModelInput) -> Inspection:
         """Return the output, the predictions of each head, and the attention of words to image patches."""
-        said = self.predict(given)
-        heads = {"continuous": said.continuous, "binary": said.binary.sigmoid()}
-        if said.target is not None:
-            heads["target"] = said.target
-        if said.present is not None:
-            heads["present"] = said.present.sigmoid()
-        return Inspection(said, {**heads, **self.own_heads(given)}, self.word_attention(given))
+        output = self.predict(inputs)
+        heads = {"continuous": output.continuous, "binary": output.binary.sigmoid()}
+        if output.target is not None:
+            heads["target"] = output.target
+        if output.present is not None:
+            heads["present"] = output.present.sigmoid()
+        return Inspection(output, {**heads, **self.own_heads(inputs)}, self.word_attention(inputs))
 
-    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+    def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return the predictions of heads that only this network has, with leading axes (B, N)."""
         return {}
 
-    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+    def word_attention(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return `Inspection.words`."""
         return {}
 
@@ -183,8 +183,8 @@ class VlaModel(nn.Module, ABC):
         """Number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
-    def check(self, given: ModelInput, wanted: ModelTarget | None = None) -> None:
-        """Raise what `predict` raises if this network cannot read `given`, or ValueError if `wanted` does not fit."""
-        check_input(given, self.config, {name: self.cached_shape(name) for name in self.config.cameras})
-        if wanted is not None:
-            check_target(given, wanted, self.config)
+    def check(self, inputs: ModelInput, target: ModelTarget | None = None) -> None:
+        """Raise what `predict` raises if this network cannot read `inputs`, or ValueError if `target` does not fit."""
+        check_input(inputs, self.config, {name: self.cached_shape(name) for name in self.config.cameras})
+        if target is not None:
+            check_target(inputs, target, self.config)

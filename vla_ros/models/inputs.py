@@ -12,14 +12,14 @@ from vla_ros.models.configuration import ModelConfig
 
 
 def check_input(
-    given: ModelInput, config: ModelConfig, cached: Mapping[str, tuple[int, int, int] | None] | None = None
+    inputs: ModelInput, config: ModelConfig, cached: Mapping[str, tuple[int, int, int] | None] | None = None
 ) -> None:
-    """Raise if a network built from `config` cannot read `given`.
+    """Raise if a network built from `config` cannot read `inputs`.
 
     Token values are checked too, except on the meta device, where they have none.
 
     Args:
-        given: Input to check.
+        inputs: Input to check.
         config: Configuration of the network.
         cached: Camera to the shape of the feature map that may replace its image, see `VlaModel.cached_shape`.
 
@@ -28,7 +28,7 @@ def check_input(
         ObservationError: for a missing camera, or an image of the wrong size or dtype.
         InstructionError: for an empty or too long instruction, an unknown token, or padding before a word.
     """
-    tokens = given.tokens
+    tokens = inputs.tokens
     if tokens.ndim != 3 or 0 in tokens.shape or tokens.is_floating_point():
         raise ValueError(
             f"tokens have shape {tuple(tokens.shape)} {tokens.dtype}, expected whole numbers "
@@ -39,15 +39,15 @@ def check_input(
         raise InstructionError(
             f"sentences are padded to {length} words, the network reads at most {config.longest_sentence}"
         )
-    check_width("state", given.state, config.state_width)
-    if tuple(given.state.shape) != (scenes, config.state_width):
-        raise ValueError(f"state has shape {tuple(given.state.shape)}, expected {(scenes, config.state_width)}")
+    check_width("state", inputs.state, config.state_width)
+    if tuple(inputs.state.shape) != (scenes, config.state_width):
+        raise ValueError(f"state has shape {tuple(inputs.state.shape)}, expected {(scenes, config.state_width)}")
     for name, size in config.cameras.items():
-        if name not in given.images:
+        if name not in inputs.images:
             raise ObservationError(
-                f"camera '{name}' is missing; got {sorted(given.images)}, expected {[*config.cameras]}"
+                f"camera '{name}' is missing; got {sorted(inputs.images)}, expected {[*config.cameras]}"
             )
-        image = given.images[name]
+        image = inputs.images[name]
         shapes = [(3, *size), *([there] if (there := (cached or {}).get(name)) else [])]
         if tuple(image.shape) not in [(scenes, *shape) for shape in shapes] or not image.is_floating_point():
             raise ObservationError(
@@ -57,22 +57,22 @@ def check_input(
         _check_words(tokens, config.vocabulary)
 
 
-def check_target(given: ModelInput, wanted: ModelTarget, config: ModelConfig) -> None:
-    """Raise if `wanted` is not a valid target for `given` in a network built from `config`.
+def check_target(inputs: ModelInput, target: ModelTarget, config: ModelConfig) -> None:
+    """Raise if `target` is not a valid target for `inputs` in a network built from `config`.
 
     Raises:
         ValueError: naming the field whose shape is wrong.
     """
-    pairs = tuple(given.tokens.shape[:2])
+    pairs = tuple(inputs.tokens.shape[:2])
     expected = {
         "continuous": (*pairs, config.horizon, config.action.continuous),
         "binary": (*pairs, config.horizon, config.action.binary),
         "present": pairs,
     }
-    if wanted.target is not None:
+    if target.target is not None:
         expected["target"] = (*pairs, 3)
     for name, shape in expected.items():
-        if (got := tuple(getattr(wanted, name).shape)) != shape:
+        if (got := tuple(getattr(target, name).shape)) != shape:
             raise ValueError(f"{name} has shape {got}, expected {shape}")
 
 

@@ -18,56 +18,56 @@ def mean_where_present(values: Tensor, present: Tensor) -> Tensor:
     return (values * present).sum() / present.sum().clamp(min=1.0)
 
 
-def side_losses(said: ModelOutput, wanted: ModelTarget) -> dict[str, Tensor]:
+def side_losses(output: ModelOutput, target: ModelTarget) -> dict[str, Tensor]:
     """Return the losses of the auxiliary heads: presence and position of the object."""
     parts = {}
-    if said.present is not None:
-        parts["present"] = 0.2 * functional.binary_cross_entropy_with_logits(said.present, wanted.present)
-    if said.target is not None and wanted.target is not None:
-        distance = functional.smooth_l1_loss(said.target, wanted.target, reduction="none", beta=0.1)
-        parts["target"] = mean_where_present(distance, wanted.present)
+    if output.present is not None:
+        parts["present"] = 0.2 * functional.binary_cross_entropy_with_logits(output.present, target.present)
+    if output.target is not None and target.target is not None:
+        distance = functional.smooth_l1_loss(output.target, target.target, reduction="none", beta=0.1)
+        parts["target"] = mean_where_present(distance, target.present)
     return parts
 
 
 def action_losses(
-    said: ModelOutput, wanted: ModelTarget, columns: ActionColumns, rotation: Callable[[Tensor, Tensor], Tensor]
+    output: ModelOutput, target: ModelTarget, columns: ActionColumns, rotation: Callable[[Tensor, Tensor], Tensor]
 ) -> dict[str, Tensor]:
     """Return the losses of the existing action columns, over instructions whose object is present.
 
     Args:
-        said: The output.
-        wanted: The target.
+        output: The output.
+        target: The target.
         columns: Columns of the action.
         rotation: Elementwise loss of rotations, from output and target.
     """
-    there, parts = wanted.present, {}
+    there, parts = target.present, {}
     if columns.others:
         position = functional.smooth_l1_loss(
-            take(said.continuous, columns.others), take(wanted.continuous, columns.others), reduction="none", beta=0.1
+            take(output.continuous, columns.others), take(target.continuous, columns.others), reduction="none", beta=0.1
         )
         parts["position"] = mean_where_present(position, there)
     if columns.rotations:
-        turned = rotation(take(said.continuous, columns.rotations), take(wanted.continuous, columns.rotations))
+        turned = rotation(take(output.continuous, columns.rotations), take(target.continuous, columns.rotations))
         parts["rotation"] = mean_where_present(turned, there)
     if columns.binary:
-        gripper = functional.binary_cross_entropy_with_logits(said.binary, wanted.binary, reduction="none")
+        gripper = functional.binary_cross_entropy_with_logits(output.binary, target.binary, reduction="none")
         parts["gripper"] = mean_where_present(gripper, there)
     return parts
 
 
-def squared_rotation(said: Tensor, wanted: Tensor) -> Tensor:
+def squared_rotation(output: Tensor, target: Tensor) -> Tensor:
     """Return a fifth of the squared error, elementwise."""
-    return 0.2 * (said - wanted) ** 2
+    return 0.2 * (output - target) ** 2
 
 
-def smooth_rotation(said: Tensor, wanted: Tensor) -> Tensor:
+def smooth_rotation(output: Tensor, target: Tensor) -> Tensor:
     """Return the smooth L1 error, elementwise."""
-    return functional.smooth_l1_loss(said, wanted, reduction="none", beta=0.1)
+    return functional.smooth_l1_loss(output, target, reduction="none", beta=0.1)
 
 
-def chunk_losses(said: ModelOutput, wanted: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
+def chunk_losses(output: ModelOutput, target: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
     """Return the losses of a directly regressed chunk, where the object is present, and of the auxiliary heads."""
-    return {**action_losses(said, wanted, columns, squared_rotation), **side_losses(said, wanted)}
+    return {**action_losses(output, target, columns, squared_rotation), **side_losses(output, target)}
 
 
 def total(parts: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, float]]:

@@ -190,21 +190,21 @@ class Trunk(nn.Module):
         questions: Tensor = self.text(tokens.flatten(0, 1))[2].unflatten(0, tokens.shape[:2])
         return questions
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of localizing the named objects and goals in each image and matching them to their names.
 
         Raises:
             ValueError: when the pixel positions of the objects, or the concepts, are missing.
         """
-        if not wanted.concepts or any(name not in wanted.pixels for name in given.images):
+        if not target.concepts or any(name not in target.pixels for name in inputs.images):
             raise ValueError("a trunk is taught where the named things are: `pixels` or `concepts` are missing")
-        questions, seen = self.questions(given.tokens), []
+        questions, seen = self.questions(inputs.tokens), []
         parts: dict[str, Tensor] = {}
-        names = thing_names(wanted)
-        for camera, image in given.images.items():
+        names = thing_names(target)
+        for camera, image in inputs.images.items():
             features = self.vision(image)
-            pixels = asked_pixels(wanted, camera)
-            parts |= self._look_losses(camera, features, questions, pixels, known(wanted, self.config.kinds))
+            pixels = asked_pixels(target, camera)
+            parts |= self._look_losses(camera, features, questions, pixels, known(target, self.config.kinds))
             there = torch.isfinite(pixels).all(dim=-1)
             seen.append((self.at(features, pixels)[there], questions[there], names[there]))
         patches, asked, name = (torch.cat(column) for column in zip(*seen, strict=True))
@@ -235,36 +235,36 @@ class Trunk(nn.Module):
         return patches
 
 
-def thing_names(wanted: ModelTarget) -> Tensor:
+def thing_names(target: ModelTarget) -> Tensor:
     """Return (B, N, K) long: one number per object name, for the object and the goal of each instruction."""
-    concepts, many = wanted.concepts, 1000
+    concepts, many = target.concepts, 1000
     pairs = (("colour", "kind"), ("goal_colour", "goal_kind"))
     return torch.stack([many * concepts[colour] + concepts[kind] for colour, kind in pairs], dim=-1)
 
 
-def asked_pixels(wanted: ModelTarget, camera: str) -> Tensor:
+def asked_pixels(target: ModelTarget, camera: str) -> Tensor:
     """Return (B, N, K, 2), image positions of each instruction's object and goal, 0 to 1; NaN if absent."""
-    thing = wanted.pixels[camera]
-    goal = wanted.goal_pixels.get(camera, torch.full_like(thing, math.nan))
+    thing = target.pixels[camera]
+    goal = target.goal_pixels.get(camera, torch.full_like(thing, math.nan))
     both = torch.stack([thing, goal], dim=2)
-    return torch.where(wanted.present[..., None, None] > 0.5, both, math.nan)
+    return torch.where(target.present[..., None, None] > 0.5, both, math.nan)
 
 
-def known(wanted: ModelTarget, kinds: int) -> Tensor:
+def known(target: ModelTarget, kinds: int) -> Tensor:
     """Return (B, N, K) bool: whether a query without a pixel is known to be absent.
 
     For an infeasible instruction with a goal, either the object or the goal is present, and the data do not say which.
     """
-    alone = wanted.concepts["goal_kind"] >= kinds
-    there = wanted.present > 0.5
+    alone = target.concepts["goal_kind"] >= kinds
+    there = target.present > 0.5
     return torch.stack([there | alone, there | alone], dim=-1)
 
 
 def contrast(logits: Tensor, names: Tensor) -> Tensor:
     """Return the contrastive loss of logits (n, n) of n patches and n instructions; equal `names` (n,) match."""
     same = (names[:, None] == names[None]).to(logits.dtype)
-    wanted = same / same.sum(dim=1, keepdim=True)
-    return 0.5 * (functional.cross_entropy(logits, wanted) + functional.cross_entropy(logits.T, wanted))
+    target = same / same.sum(dim=1, keepdim=True)
+    return 0.5 * (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target))
 
 
 @dataclass(frozen=True)

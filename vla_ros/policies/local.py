@@ -154,8 +154,8 @@ class LocalPolicy:
         """
         tokens = self._instructed()
         with torch.inference_mode():
-            given = self._given(self._seen(observation), tokens)
-            return self._chunk(self._network.predict_next(given, self._cache), observation)
+            inputs = self._model_input(self._seen(observation), tokens)
+            return self._chunk(self._network.predict_next(inputs, self._cache), observation)
 
     @property
     def accepts_prefix(self) -> bool:
@@ -175,8 +175,8 @@ class LocalPolicy:
             raise ChunkError(f"policy '{self.name}' does not plan on from a prefix")
         with torch.no_grad():  # not inference mode: guidance takes gradients
             known, weights = self._known(prefix)
-            given = self._given(self._seen(observation), tokens)
-            return self._chunk(network.predict_guided(given, known, weights), observation)
+            inputs = self._model_input(self._seen(observation), tokens)
+            return self._chunk(network.predict_guided(inputs, known, weights), observation)
 
     def _known(self, prefix: Prefix) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a prefix as normalized rows (H, A) of the network, and their weights (H,), 0 beyond the prefix."""
@@ -217,7 +217,7 @@ class LocalPolicy:
         tokens = self._instructed()
         with torch.inference_mode():
             frames = self._history.peek(observation.stamp, self._frame(observation))
-            return self._network.inspect(self._given(frames, tokens))
+            return self._network.inspect(self._model_input(frames, tokens))
 
     def _instructed(self) -> torch.Tensor:
         if self._tokens is None:
@@ -239,5 +239,5 @@ class LocalPolicy:
         images = {name: image.to(self._dtype) for name, image in images.items()}
         return images, state[None].to(self._device, self._dtype)
 
-    def _given(self, frames: Sequence[Frame], tokens: torch.Tensor) -> ModelInput:
+    def _model_input(self, frames: Sequence[Frame], tokens: torch.Tensor) -> ModelInput:
         return ModelInput(*self.processor.stack(frames), tokens)

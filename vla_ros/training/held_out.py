@@ -201,18 +201,18 @@ class HeldOut:
         sums, count, losses, told = np.zeros((2, len(parts))), 0.0, [], []
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []), torch.no_grad():
             torch.manual_seed(0)
-            for given, wanted, size in self._batches(self._index):
-                loss, one = network.compute_loss(given, wanted)
+            for inputs, target, size in self._batches(self._index):
+                loss, one = network.compute_loss(inputs, target)
                 losses.append(size * float(loss))
                 told.append({name: size * value for name, value in one.items()})
-                output = network.predict(given)
-                there = wanted.present > 0.5
-                truth = wanted.continuous[there], wanted.binary[there]
+                output = network.predict(inputs)
+                there = target.present > 0.5
+                truth = target.continuous[there], target.binary[there]
                 rows = int(there.sum())
                 chunks, states = (value.to(self._device).expand(rows, *value.shape) for value in self._mean)
                 own_action = output.continuous[there], output.binary[there] > 0.0
-                for row, said in enumerate((own_action, (chunks, states))):
-                    sums[row] += [_error(part, said, truth, processor) for part in parts]
+                for row, predicted in enumerate((own_action, (chunks, states))):
+                    sums[row] += [_error(part, predicted, truth, processor) for part in parts]
                 count += rows
         own, mean = (dict(zip((part.name for part in parts), row / max(count, 1.0), strict=True)) for row in sums)
         ratios = [own[name] / mean[name] for name in own if mean[name] > SMALLEST_ERROR]
@@ -229,10 +229,10 @@ class HeldOut:
         """Return the mean chunk of training steps: (H, C) normalized, and (H, G), the most frequent state."""
         chunks: list[Tensor] = []
         states: list[Tensor] = []
-        for _, wanted, _ in self._batches(self._taught):
-            there = wanted.present > 0.5
-            chunks.append(wanted.continuous[there].cpu())
-            states.append(wanted.binary[there].cpu())
+        for _, target, _ in self._batches(self._taught):
+            there = target.present > 0.5
+            chunks.append(target.continuous[there].cpu())
+            states.append(target.binary[there].cpu())
         return torch.cat(chunks).mean(dim=0), torch.cat(states).mean(dim=0) > 0.5
 
     def _batches(self, index: NDArray[np.int64]) -> Iterator[tuple[ModelInput, ModelTarget, int]]:
@@ -240,8 +240,8 @@ class HeldOut:
         for first in range(0, len(index), BLOCK):
             steps = index[first : first + BLOCK]
             batch = self._dataset.steps(steps, [np.random.default_rng([0, int(step)]) for step in steps])
-            given, wanted = to_device(batch, self._device)
-            yield given, wanted, len(steps)
+            inputs, target = to_device(batch, self._device)
+            yield inputs, target, len(steps)
 
 
 def play_saved(save: Callable[[Path, VlaModel], None], play: Play, out: Path) -> Callable[[VlaModel], PlayRecord]:
@@ -256,22 +256,24 @@ def play_saved(save: Callable[[Path, VlaModel], None], play: Play, out: Path) ->
     return run
 
 
-def _error(part: ActionPart, said: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor], processor: Processor) -> float:
+def _error(
+    part: ActionPart, output: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor], processor: Processor
+) -> float:
     """Return the sum, over chunks, of the mean error of their rows.
 
     Args:
         part: Columns to compare.
-        said: Prediction: (n, H, C) normalized, and (n, H, G) bool.
+        output: Prediction: (n, H, C) normalized, and (n, H, G) bool.
         truth: Target: (n, H, C) normalized, and (n, H, G), 0 or 1.
         processor: Processor with the statistics to unnormalize.
     """
     if part.binary:
         columns = list(part.binary)
-        wrong = said[1][..., columns].bool() != (truth[1][..., columns] > 0.5)
+        wrong = output[1][..., columns].bool() != (truth[1][..., columns] > 0.5)
         return float(wrong.float().mean(dim=(1, 2)).sum())
     columns = list(part.continuous)
     values = [
-        processor.statistics.action.unnormalize(one[0].float().cpu().numpy())[..., columns] for one in (said, truth)
+        processor.statistics.action.unnormalize(one[0].float().cpu().numpy())[..., columns] for one in (output, truth)
     ]
     difference = values[0] - values[1]
     error = np.linalg.norm(difference, axis=-1) if part.vector else np.abs(difference).mean(axis=-1)

@@ -134,8 +134,8 @@ class TrunkHeldOut(HeldOut):
         losses, total = 0.0, len(self._index)
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            for given, wanted, size in self._batches(self._index):
-                loss, parts = trunk.compute_loss(given, wanted)
+            for inputs, target, size in self._batches(self._index):
+                loss, parts = trunk.compute_loss(inputs, target)
                 losses += size * float(loss)
                 told = {name: told.get(name, 0.0) + size * value for name, value in parts.items()}
         errors: dict[str, float] = {}
@@ -186,21 +186,21 @@ def probe_trunk(trunk: Trunk, views: TrunkHeldOut, index: NDArray[np.int64]) -> 
     names = trunk.text(tokens)[2][:, 0]
     found: dict[str, list[tuple[NDArray[Any], ...]]] = {}
     done = 0
-    for given, wanted, size in views.batches(index):
-        questions, name = trunk.questions(given.tokens), thing_names(wanted)[..., 0]
-        alone = wanted.concepts["goal_kind"] >= trunk.config.kinds
-        for camera, image in given.images.items():
+    for inputs, target, size in views.batches(index):
+        questions, name = trunk.questions(inputs.tokens), thing_names(target)[..., 0]
+        alone = target.concepts["goal_kind"] >= trunk.config.kinds
+        for camera, image in inputs.images.items():
             features = trunk.vision(image)
-            pixels = torch.where(wanted.present[..., None] > 0.5, wanted.pixels[camera], torch.nan)
+            pixels = torch.where(target.present[..., None] > 0.5, target.pixels[camera], torch.nan)
             there = torch.isfinite(pixels).all(dim=-1)
             scale = pixels.new_tensor([image.shape[-1], image.shape[-2]])
-            said = trunk.vision.ground(features, questions)
-            places = said.places.unflatten(0, there.shape)[..., 0, :]
+            output = trunk.vision.ground(features, questions)
+            places = output.places.unflatten(0, there.shape)[..., 0, :]
             distance = ((places - pixels) * scale).norm(dim=-1)[there]
             at = trunk.at(features, pixels[:, :, None])[:, :, 0][there]
             right = numbers[(at @ names.T).argmax(dim=-1)] == name[there]
-            asked = there | alone | (wanted.present > 0.5)
-            seen = (said.seen.unflatten(0, there.shape)[..., 0] > 0.5) == there
+            asked = there | alone | (target.present > 0.5)
+            seen = (output.seen.unflatten(0, there.shape)[..., 0] > 0.5) == there
             rows = (done + torch.arange(size, device=there.device))[:, None].expand_as(there)
             columns = (distance, (pixels * scale)[there], right, seen[asked], there[asked], rows[there], rows[asked])
             found.setdefault(camera, []).append(tuple(column.cpu().numpy() for column in columns))

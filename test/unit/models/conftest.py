@@ -22,8 +22,8 @@ EPISODES, STEPS = 4, 8
 class Frames(NamedTuple):
     """32 scenes with N sentences each (the last of each scene about an object that is not there)."""
 
-    given: ModelInput
-    wanted: ModelTarget
+    inputs: ModelInput
+    target: ModelTarget
 
 
 @pytest.fixture(scope="session")
@@ -42,37 +42,37 @@ def dataset(tmp_path_factory):
 def frames(dataset):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        given, wanted = dataset.batch(np.arange(EPISODES * STEPS), np.random.default_rng(0))
-    return Frames(given, wanted)
+        inputs, target = dataset.batch(np.arange(EPISODES * STEPS), np.random.default_rng(0))
+    return Frames(inputs, target)
 
 
 @pytest.fixture(scope="session")
 def sizes(dataset, frames):
     """What every network is built from."""
     return {
-        "cameras": {name: tuple(image.shape[-2:]) for name, image in frames.given.images.items()},
+        "cameras": {name: tuple(image.shape[-2:]) for name, image in frames.inputs.images.items()},
         "vocabulary": dataset.processor.tokenizer.size,
-        "state_width": frames.given.state.shape[-1],
-        "horizon": frames.wanted.continuous.shape[2],
+        "state_width": frames.inputs.state.shape[-1],
+        "horizon": frames.target.continuous.shape[2],
     }
 
 
-def scenes(given, index):
+def scenes(inputs, index):
     """Return the scenes `index` (a slice or indices) of a `ModelInput`."""
     return ModelInput(
-        {name: image[index] for name, image in given.images.items()}, given.state[index], given.tokens[index]
+        {name: image[index] for name, image in inputs.images.items()}, inputs.state[index], inputs.tokens[index]
     )
 
 
-def targets(wanted, index):
+def targets(target, index):
     """Return the scenes `index` of a `ModelTarget`."""
     return ModelTarget(
-        continuous=wanted.continuous[index],
-        binary=wanted.binary[index],
-        present=wanted.present[index],
-        target=wanted.target[index],
-        pixels={name: pixels[index] for name, pixels in wanted.pixels.items()},
-        concepts={name: classes[index] for name, classes in wanted.concepts.items()},
+        continuous=target.continuous[index],
+        binary=target.binary[index],
+        present=target.present[index],
+        target=target.target[index],
+        pixels={name: pixels[index] for name, pixels in target.pixels.items()},
+        concepts={name: classes[index] for name, classes in target.concepts.items()},
     )
 
 
@@ -87,8 +87,8 @@ def train(frames):
         torch.set_num_threads(1)
         order = torch.Generator().manual_seed(0)
         for _ in range(steps):
-            index = torch.randperm(len(frames.given.state), generator=order)[:batch]
-            loss, _ = network.compute_loss(scenes(frames.given, index), targets(frames.wanted, index))
+            index = torch.randperm(len(frames.inputs.state), generator=order)[:batch]
+            loss, _ = network.compute_loss(scenes(frames.inputs, index), targets(frames.target, index))
             optimiser.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -104,12 +104,12 @@ def errors(frames):
     """errors(output): mean absolute errors over the sentences about objects that are there, normalized units."""
 
     def measure(output):
-        there = frames.wanted.present.bool()
-        wanted = frames.wanted
+        there = frames.target.present.bool()
+        target = frames.target
         return {
-            "position": float((output.continuous - wanted.continuous)[there][..., :3].abs().mean()),
-            "rotation": float((output.continuous - wanted.continuous)[there][..., 3:].abs().mean()),
-            "gripper": float(((output.binary > 0) != (wanted.binary > 0.5))[there].float().mean()),
+            "position": float((output.continuous - target.continuous)[there][..., :3].abs().mean()),
+            "rotation": float((output.continuous - target.continuous)[there][..., 3:].abs().mean()),
+            "gripper": float(((output.binary > 0) != (target.binary > 0.5))[there].float().mean()),
         }
 
     return measure
@@ -125,10 +125,10 @@ torch.set_num_threads(1)
 def answer(folder):
     folder = Path(folder)
     network, _ = load_checkpoint(folder, torch.device("cpu"))
-    given = torch.load(folder / "given.pt", weights_only=True)
+    inputs = torch.load(folder / "inputs.pt", weights_only=True)
     torch.manual_seed(0)
     with torch.no_grad():
-        output = network.predict(ModelInput(**given))
+        output = network.predict(ModelInput(**inputs))
     torch.save([output.continuous, output.binary], folder / "output.pt")
 """
 
@@ -140,16 +140,18 @@ def elsewhere(another_process):
 
 @pytest.fixture
 def predict_elsewhere(tmp_path, dataset, frames, elsewhere):
-    """predict_elsewhere(name, config, network, given): save, load in another process, predict there.
+    """predict_elsewhere(name, config, network, inputs): save, load in another process, predict there.
 
     Returns (continuous, binary); `torch.manual_seed(0)` comes right before `predict`.
     """
 
-    def run(name, config, network, given):
+    def run(name, config, network, inputs):
         contract = load_contract("panda").text
         bundle = PolicyBundle(name, config, processor=dataset.processor, contract=contract, training={})
         save_checkpoint(tmp_path, network, bundle)
-        torch.save({"images": dict(given.images), "state": given.state, "tokens": given.tokens}, tmp_path / "given.pt")
+        torch.save(
+            {"images": dict(inputs.images), "state": inputs.state, "tokens": inputs.tokens}, tmp_path / "inputs.pt"
+        )
         elsewhere(str(tmp_path))
         return torch.load(tmp_path / "output.pt", weights_only=True)
 

@@ -66,13 +66,13 @@ class Recorded:
         )
         self.processor = Processor(features, statistics, WordTokenizer(("lift", "it")))
         images = rng.integers(0, 256, (8, 32, 32, 3), np.uint8)
-        self.given = ModelInput(
+        self.inputs = ModelInput(
             {"front": torch.cat([self.processor.images({"front": image})["front"] for image in images])},
             self.processor.state(self.states),
             self.processor.tokens(["lift it"] * 8)[:, None],
         )
         continuous, binary = self.processor.targets(self.chunks)
-        self.wanted = ModelTarget(continuous[:, None], binary[:, None], torch.ones(8, 1))
+        self.target = ModelTarget(continuous[:, None], binary[:, None], torch.ones(8, 1))
 
     def config(self, name: str) -> dict[str, object]:
         features = self.processor.features
@@ -83,10 +83,10 @@ class Recorded:
         return {**tiny, "action": ActionColumns.of(features).to_dict()}
 
 
-def said(data: Recorded, network: torch.nn.Module, rows: Sequence[int]) -> np.ndarray:
+def output(data: Recorded, network: torch.nn.Module, rows: Sequence[int]) -> np.ndarray:
     """Return the chunks that a network says, in the units of the actions."""
     with torch.no_grad():
-        output = network.eval().predict(data.given)
+        output = network.eval().predict(data.inputs)
     return np.stack([data.processor.actions(output.continuous[row, 0], output.binary[row, 0]) for row in rows])
 
 
@@ -101,14 +101,14 @@ def test_network_overfits_joint_chunks(name: str, action: ActionSpace, tmp_path:
     optimizer = torch.optim.AdamW(network.parameters(), 4e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for _ in range(steps):
-        loss, parts = network.train().compute_loss(data.given, data.wanted)
+        loss, parts = network.train().compute_loss(data.inputs, data.target)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
     assert "rotation" not in parts
-    chunks = said(data, network, range(8))
+    chunks = output(data, network, range(8))
     wrong = np.abs(chunks - data.chunks)
     columns = list(data.processor.features.continuous_columns)
     spread = data.chunks[..., columns].std()
@@ -119,7 +119,7 @@ def test_network_overfits_joint_chunks(name: str, action: ActionSpace, tmp_path:
     save_checkpoint(tmp_path, network, PolicyBundle(name, config, data.processor, "", {}))
     again, bundle = load_checkpoint(tmp_path, torch.device("cpu"))
     assert bundle.action == action and bundle.processor.to_dict() == data.processor.to_dict()
-    np.testing.assert_allclose(said(data, again, range(8)), chunks, atol=1e-5)
+    np.testing.assert_allclose(output(data, again, range(8)), chunks, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FREE)
@@ -129,11 +129,11 @@ def test_every_network_that_is_not_taught_places_takes_the_space(name: str, acti
         pytest.importorskip("transformers")
     data = Recorded(action)
     network = build_model(name, data.config(name))
-    loss, _ = network.compute_loss(data.given, data.wanted)
+    loss, _ = network.compute_loss(data.inputs, data.target)
     loss.backward()
-    chunks = said(data, network, [0])
+    chunks = output(data, network, [0])
     assert torch.isfinite(loss) and chunks.shape == (1, HORIZON, action.width) and np.isfinite(chunks).all()
-    inspection = network.inspect(data.given)
+    inspection = network.inspect(data.inputs)
     assert inspection.heads["continuous"].shape[-1] == len(data.processor.features.continuous_columns)
 
 

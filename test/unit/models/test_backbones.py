@@ -101,10 +101,10 @@ class TestWithTransformers:
         values = {"depth_multiplier": 0.25, "min_depth": 8, "finegrained_output": False}
         tower = choose_norm(build_tower("mobilenet_v2", values), "group")
         assert not any(isinstance(m, nn.BatchNorm2d) for m in tower.modules())
-        images, wanted = torch.rand(8, 3, 32, 32), torch.randn(8, 320)
+        images, target = torch.rand(8, 3, 32, 32), torch.randn(8, 320)
         optimiser = torch.optim.Adam(tower.parameters(), 3e-3)
         for _ in range(12):
-            loss = (tower(images).last_hidden_state.mean(dim=(2, 3)) - wanted).square().mean()
+            loss = (tower(images).last_hidden_state.mean(dim=(2, 3)) - target).square().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

@@ -73,9 +73,9 @@ def test_similarity_learns_which_sentence_goes_with_which_picture():
 
 def test_the_look_is_the_cosine_between_sentence_and_patches():
     network = build()
-    given = ModelInput({"eye": pictures(1)}, torch.zeros(1, 4), TOKENS[None, :2])
+    inputs = ModelInput({"eye": pictures(1)}, torch.zeros(1, 4), TOKENS[None, :2])
     with torch.no_grad():
-        look = network.predict(given).attention["eye"]
+        look = network.predict(inputs).attention["eye"]
         hidden = network.clip.vision_model(standardize(pictures(1), *CLIP_STATISTICS)).last_hidden_state[0, 1:]
         patches = network.clip.visual_projection(network.clip.vision_model.post_layernorm(hidden))
         cosine = functional.cosine_similarity(patches[None], network.encode_text(TOKENS[:2])[:, None], dim=-1)

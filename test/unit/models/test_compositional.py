@@ -77,7 +77,7 @@ def scenes(rng: np.random.Generator, count: int, pairs: list[tuple[int, int]]) -
         ],
         axis=-1,
     )
-    given = ModelInput({"front": torch.from_numpy(images)}, torch.zeros(count, 10), torch.from_numpy(tokens))
+    inputs = ModelInput({"front": torch.from_numpy(images)}, torch.zeros(count, 10), torch.from_numpy(tokens))
     place = torch.from_numpy(np.concatenate([pixels * 2 - 1, np.zeros((count, 2, 1), np.float32)], axis=-1))
     concepts = {
         "act": np.zeros((count, 2), np.int64),
@@ -86,7 +86,7 @@ def scenes(rng: np.random.Generator, count: int, pairs: list[tuple[int, int]]) -
         "goal_colour": np.full((count, 2), 3),
         "goal_kind": np.full((count, 2), 3),
     }
-    wanted = ModelTarget(
+    target = ModelTarget(
         torch.nn.functional.pad(place[:, :, None].expand(-1, -1, 4, -1), (0, 3)),
         torch.ones(count, 2, 4, 1),
         torch.ones(count, 2),
@@ -94,7 +94,7 @@ def scenes(rng: np.random.Generator, count: int, pairs: list[tuple[int, int]]) -
         {"front": torch.from_numpy(pixels)},
         concepts={name: torch.from_numpy(np.asarray(values)) for name, values in concepts.items()},
     )
-    return given, wanted
+    return inputs, target
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +112,14 @@ def trained() -> CompositionalModel:
     return model.eval()
 
 
-def error(model: CompositionalModel, given: ModelInput, wanted: ModelTarget, sentence: int = 0) -> float:
+def error(model: CompositionalModel, inputs: ModelInput, target: ModelTarget, sentence: int = 0) -> float:
     """Return the share of scenes in which the look is further than two cells from the named thing."""
     with torch.no_grad():
-        look = model.predict(given).attention["front"][:, sentence]
+        look = model.predict(inputs).attention["front"][:, sentence]
     cell = look.flatten(1).argmax(dim=1)
     width = look.shape[-1]
     at = torch.stack([(cell % width + 0.5) / width, (cell // width + 0.5) / look.shape[-2]], dim=-1)
-    away = (at - wanted.pixels["front"][:, sentence]).abs() * torch.tensor([SIZE[1], SIZE[0]])
+    away = (at - target.pixels["front"][:, sentence]).abs() * torch.tensor([SIZE[1], SIZE[0]])
     return float((away.amax(dim=-1) > 8.0).float().mean())
 
 
@@ -128,14 +128,14 @@ def unseen_scenes() -> tuple[ModelInput, ModelTarget]:
     rng = np.random.default_rng(77)
     made = []
     for other in ((0, 0), (0, 2), (1, 1), (2, 1)):
-        given, wanted = scenes(rng, 40, [UNSEEN, other])
-        first = wanted.concepts["colour"][:, 0].eq(UNSEEN[0]) & wanted.concepts["kind"][:, 0].eq(UNSEEN[1])
-        made.append((given, wanted, first))
+        inputs, target = scenes(rng, 40, [UNSEEN, other])
+        first = target.concepts["colour"][:, 0].eq(UNSEEN[0]) & target.concepts["kind"][:, 0].eq(UNSEEN[1])
+        made.append((inputs, target, first))
     tokens = torch.cat([torch.where(f[:, None, None], g.tokens[:, :1], g.tokens[:, 1:]) for g, _, f in made])
     pixels = torch.cat(
         [torch.where(f[:, None, None], w.pixels["front"][:, :1], w.pixels["front"][:, 1:]) for _, w, f in made]
     )
-    images = torch.cat([given.images["front"] for given, _, _ in made])
+    images = torch.cat([inputs.images["front"] for inputs, _, _ in made])
     base = made[0][1]
     return ModelInput({"front": images}, torch.zeros(len(images), 10), tokens), ModelTarget(
         base.continuous, base.binary, base.present, None, {"front": pixels}
@@ -172,12 +172,12 @@ def test_words_are_described_and_never_trained(trained: CompositionalModel) -> N
 
 def test_what_the_sentence_has_no_goal_for_does_not_depend_on_goals(trained: CompositionalModel) -> None:
     """The output of a sentence without a goal hardly changes when the goal's look does."""
-    given, _ = scenes(np.random.default_rng(6), 4, [(0, 0), (1, 1)])
+    inputs, _ = scenes(np.random.default_rng(6), 4, [(0, 0), (1, 1)])
     with torch.no_grad():
-        before = trained.predict(given).continuous
+        before = trained.predict(inputs).continuous
         keep = trained.reader.nobody.clone()
         trained.reader.nobody[2] -= 5.0  # somebody plays the goal's colour now
-        after = trained.predict(given).continuous
+        after = trained.predict(inputs).continuous
         trained.reader.nobody.copy_(keep)
     assert float((after - before).abs().max()) < 0.05
 
@@ -205,7 +205,7 @@ def test_a_word_of_an_unknown_sort_plays_the_role_of_its_place(trained: Composit
 def test_sorts_are_hidden_now_and_then_and_only_while_training() -> None:
     reader = network().reader
     seen: list[torch.Tensor] = []
-    reader.sentence.register_forward_pre_hook(lambda module, given: seen.append(given[0].data.detach()))
+    reader.sentence.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].data.detach()))
     tokens = torch.randint(2, 20, (400, 1, 5), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         reader.hidden_sort[0] = 7.0
@@ -217,18 +217,18 @@ def test_sorts_are_hidden_now_and_then_and_only_while_training() -> None:
 
 def test_where_nothing_but_the_reader_is_trained_the_pictures_are_not_looked_at() -> None:
     model = network()
-    given, wanted = scenes(np.random.default_rng(8), 4, [(0, 0), (1, 1)])
+    inputs, target = scenes(np.random.default_rng(8), 4, [(0, 0), (1, 1)])
     model.eval()
-    _, every = model.compute_loss(given, wanted)
+    _, every = model.compute_loss(inputs, target)
     for name, weight in model.named_parameters():
         weight.requires_grad_(name.startswith("reader."))
     seen: list[int] = []
     for eye in model.eyes.values():
-        eye.register_forward_pre_hook(lambda module, given: seen.append(1))
-    loss, parts = model.compute_loss(given, wanted)
+        eye.register_forward_pre_hook(lambda module, inputs: seen.append(1))
+    loss, parts = model.compute_loss(inputs, target)
     assert parts == {name: pytest.approx(every[name], rel=1e-5) for name in every if name.startswith("word_")}
     assert parts and not seen
     loss.backward()
     assert model.reader.kind.weight.grad is not None
     model.requires_grad_(False)  # a copy that measures: nothing is trained
-    assert model.compute_loss(given, wanted)[1] == {name: pytest.approx(every[name], rel=1e-5) for name in every}
+    assert model.compute_loss(inputs, target)[1] == {name: pytest.approx(every[name], rel=1e-5) for name in every}

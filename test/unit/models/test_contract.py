@@ -100,71 +100,72 @@ def trained(name, trained_once):
     return trained_once(name)
 
 
-def predict(network, given):
+def predict(network, inputs):
     with torch.no_grad():
-        return network.predict(given)
+        return network.predict(inputs)
 
 
-def rows(given, index):
-    return ModelInput({n: i[index] for n, i in given.images.items()}, given.state[index], given.tokens[index])
+def rows(inputs, index):
+    return ModelInput({n: i[index] for n, i in inputs.images.items()}, inputs.state[index], inputs.tokens[index])
 
 
-def answers(wanted, index):
+def answers(target, index):
     return ModelTarget(
-        wanted.continuous[index],
-        wanted.binary[index],
-        wanted.present[index],
-        wanted.target[index],
-        {n: p[index] for n, p in wanted.pixels.items()},
+        target.continuous[index],
+        target.binary[index],
+        target.present[index],
+        target.target[index],
+        {n: p[index] for n, p in target.pixels.items()},
     )
 
 
-def change(network, given, other):
-    return float((predict(network, given).continuous - predict(network, other).continuous)[..., :3].abs().mean())
+def change(network, inputs, other):
+    return float((predict(network, inputs).continuous - predict(network, other).continuous)[..., :3].abs().mean())
 
 
 class TestTrained:
     def test_it_overfits_the_recorded_steps(self, name, trained, frames, errors):
-        found = errors(predict(trained, frames.given))
+        found = errors(predict(trained, frames.inputs))
         assert found["position"] < CASES[name].position, found
         assert found["rotation"] < CASES[name].rotation, found
         assert found["gripper"] < CASES[name].gripper, found
 
     def test_another_process_predicts_the_same(self, name, config, trained, frames, predict_elsewhere):
-        given = rows(frames.given, slice(0, 4))
-        here = predict(trained, given)
-        elsewhere = predict_elsewhere(name, json.loads(json.dumps(config)), trained, given)
+        inputs = rows(frames.inputs, slice(0, 4))
+        here = predict(trained, inputs)
+        elsewhere = predict_elsewhere(name, json.loads(json.dumps(config)), trained, inputs)
         for mine, theirs in zip((here.continuous, here.binary), elsewhere, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=0.0, atol=1e-6)
 
     def test_every_modality_matters(self, name, trained, frames):
-        given = frames.given
-        pictures = replace(given, images={n: i.roll(8, dims=0) for n, i in given.images.items()})  # another episode's
-        assert change(trained, given, pictures) > CASES[name].image_change
-        sentence = replace(given, tokens=given.tokens.roll(1, dims=1))  # another about the same scene
-        assert change(trained, given, sentence) > 0.05
-        assert change(trained, given, replace(given, state=given.state.roll(4, dims=0))) > LEAST_CHANGE
+        inputs = frames.inputs
+        pictures = replace(inputs, images={n: i.roll(8, dims=0) for n, i in inputs.images.items()})  # another episode's
+        assert change(trained, inputs, pictures) > CASES[name].image_change
+        sentence = replace(inputs, tokens=inputs.tokens.roll(1, dims=1))  # another about the same scene
+        assert change(trained, inputs, sentence) > 0.05
+        assert change(trained, inputs, replace(inputs, state=inputs.state.roll(4, dims=0))) > LEAST_CHANGE
 
     def test_each_camera_is_looked_at(self, trained, frames):
-        given = frames.given
-        for camera in given.images:
-            blind = {n: torch.zeros_like(i) if n == camera else i for n, i in given.images.items()}
-            assert change(trained, given, replace(given, images=blind)) > LEAST_CHANGE, camera
+        inputs = frames.inputs
+        for camera in inputs.images:
+            blind = {n: torch.zeros_like(i) if n == camera else i for n, i in inputs.images.items()}
+            assert change(trained, inputs, replace(inputs, images=blind)) > LEAST_CHANGE, camera
 
     def test_a_scene_gets_the_same_answer_in_any_batch_and_every_time(self, trained, frames):
-        given = rows(frames.given, slice(0, 4))
-        whole = predict(trained, given).continuous
-        assert torch.equal(predict(trained, given).continuous, whole)
+        inputs = rows(frames.inputs, slice(0, 4))
+        whole = predict(trained, inputs).continuous
+        assert torch.equal(predict(trained, inputs).continuous, whole)
         alone = predict(
-            trained, ModelInput({n: i[2:3] for n, i in given.images.items()}, given.state[2:3], given.tokens[2:3, 1:2])
+            trained,
+            ModelInput({n: i[2:3] for n, i in inputs.images.items()}, inputs.state[2:3], inputs.tokens[2:3, 1:2]),
         ).continuous
         torch.testing.assert_close(alone, whole[2:3, 1:2], rtol=1e-4, atol=1e-4)
 
     def test_different_words_look_elsewhere(self, name, trained, frames):
-        said = predict(trained, rows(frames.given, slice(0, 4)))
-        assert bool(said.attention) == CASES[name].looks
-        if said.attention:
-            assert any((look[:, 0] - look[:, 1]).abs().max() > 1e-4 for look in said.attention.values())
+        output = predict(trained, rows(frames.inputs, slice(0, 4)))
+        assert bool(output.attention) == CASES[name].looks
+        if output.attention:
+            assert any((look[:, 0] - look[:, 1]).abs().max() > 1e-4 for look in output.attention.values())
 
 
 @pytest.mark.parametrize("drawing", ["diffusion", "flow"])
@@ -173,25 +174,25 @@ def test_without_proprioception_the_pictures_decide(drawing, sizes, frames):
     # change them by 0.01 only. Without it they have to look.
     torch.manual_seed(0)
     network = build_model(drawing, model_class(drawing).tiny_config(**sizes))
-    given = replace(frames.given, state=torch.zeros_like(frames.given.state))
+    inputs = replace(frames.inputs, state=torch.zeros_like(frames.inputs.state))
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.0)
     for step in range(200):
         index = torch.arange(step % 4, 32, 4)
-        loss, _ = network.compute_loss(rows(given, index), answers(frames.wanted, index))
+        loss, _ = network.compute_loss(rows(inputs, index), answers(frames.target, index))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
     network.eval()
-    spread = rows(given, torch.arange(0, 32, 4))
+    spread = rows(inputs, torch.arange(0, 32, 4))
     assert change(network, spread, replace(spread, images={n: i.flip(0) for n, i in spread.images.items()})) > 0.05
 
 
 def test_the_mean_is_much_worse_than_what_is_asked_for(frames, errors):
-    wanted = frames.wanted
+    target = frames.target
     mean = ModelOutput(
-        wanted.continuous.mean((0, 1)).expand_as(wanted.continuous),
-        torch.ones_like(wanted.binary),
+        target.continuous.mean((0, 1)).expand_as(target.continuous),
+        torch.ones_like(target.binary),
     )
     found = errors(mean)
     assert found["position"] > 2.0 * max(case.position for case in CASES.values())
@@ -200,8 +201,8 @@ def test_the_mean_is_much_worse_than_what_is_asked_for(frames, errors):
 
 
 def test_shapes_and_finite_values(fresh, sizes, frames):
-    output = predict(fresh, rows(frames.given, slice(0, 2)))
-    pairs = (2, frames.given.tokens.shape[1])
+    output = predict(fresh, rows(frames.inputs, slice(0, 2)))
+    pairs = (2, frames.inputs.tokens.shape[1])
     assert output.continuous.shape == (*pairs, sizes["horizon"], 6)
     assert output.binary.shape == (*pairs, sizes["horizon"], 1)
     assert output.present.shape == pairs
@@ -211,7 +212,7 @@ def test_shapes_and_finite_values(fresh, sizes, frames):
 
 def test_a_step_of_learning_reaches_every_weight(name, fresh, frames):
     fresh.train()
-    loss, parts = fresh.compute_loss(rows(frames.given, slice(0, 8)), answers(frames.wanted, slice(0, 8)))
+    loss, parts = fresh.compute_loss(rows(frames.inputs, slice(0, 8)), answers(frames.target, slice(0, 8)))
     loss.backward()
     assert loss.shape == ()
     assert loss.item() == pytest.approx(sum(parts.values()), rel=1e-5)
@@ -222,60 +223,60 @@ def test_a_step_of_learning_reaches_every_weight(name, fresh, frames):
 def test_no_weight_is_made_or_changed_by_a_call(fresh, frames):
     """The original sketch drew a new head at random on every call."""
     before = {n: w.clone() for n, w in fresh.state_dict().items()}
-    said = predict(fresh, rows(frames.given, slice(0, 2)))
+    output = predict(fresh, rows(frames.inputs, slice(0, 2)))
     torch.manual_seed(7)
-    assert torch.equal(predict(fresh, rows(frames.given, slice(0, 2))).continuous, said.continuous)
+    assert torch.equal(predict(fresh, rows(frames.inputs, slice(0, 2))).continuous, output.continuous)
     after = fresh.state_dict()
     assert set(after) == set(before)
     assert all(torch.equal(after[n], before[n]) for n in before)
 
 
 def test_absent_objects_teach_no_action(fresh, frames):
-    given, wanted = rows(frames.given, slice(0, 4)), answers(frames.wanted, slice(0, 4))
-    absent = wanted.present[..., None, None] == 0
+    inputs, target = rows(frames.inputs, slice(0, 4)), answers(frames.target, slice(0, 4))
+    absent = target.present[..., None, None] == 0
     losses = []
     for far in (0.0, 1e3):
         other = replace(
-            wanted,
-            continuous=torch.where(absent, far, wanted.continuous),
-            target=torch.where(absent[..., 0], far, wanted.target),
+            target,
+            continuous=torch.where(absent, far, target.continuous),
+            target=torch.where(absent[..., 0], far, target.target),
         )
         torch.manual_seed(0)
-        losses.append(fresh.compute_loss(given, other)[0].item())
+        losses.append(fresh.compute_loss(inputs, other)[0].item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_padding_is_a_mask_and_no_word(fresh, frames):
     """The original sketch gave an encoder the text where its mask belongs."""
-    given = rows(frames.given, slice(0, 4))
-    longer = replace(given, tokens=torch.nn.functional.pad(given.tokens, (0, 3)))
+    inputs = rows(frames.inputs, slice(0, 4))
+    longer = replace(inputs, tokens=torch.nn.functional.pad(inputs.tokens, (0, 3)))
     with torch.no_grad():
         torch.testing.assert_close(
-            fresh.predict(given).continuous, fresh.predict(longer).continuous, rtol=1e-4, atol=1e-5
+            fresh.predict(inputs).continuous, fresh.predict(longer).continuous, rtol=1e-4, atol=1e-5
         )
-    word = replace(given, tokens=torch.where(given.tokens == given.tokens.max(), 2, given.tokens))
-    assert (predict(fresh, given).target - predict(fresh, word).target).abs().max() > 1e-6
+    word = replace(inputs, tokens=torch.where(inputs.tokens == inputs.tokens.max(), 2, inputs.tokens))
+    assert (predict(fresh, inputs).target - predict(fresh, word).target).abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_precision_is_the_callers_choice(precision, fresh, frames):
-    given = rows(frames.given, slice(0, 2))
-    exact = predict(fresh, given)
-    half = ModelInput({n: i.to(precision) for n, i in given.images.items()}, given.state.to(precision), given.tokens)
+    inputs = rows(frames.inputs, slice(0, 2))
+    exact = predict(fresh, inputs)
+    half = ModelInput({n: i.to(precision) for n, i in inputs.images.items()}, inputs.state.to(precision), inputs.tokens)
     fresh.to(precision)
-    said = predict(fresh, half)
-    assert {part.dtype for part in (said.continuous, said.binary)} == {precision}
-    assert torch.isfinite(said.continuous).all()
+    output = predict(fresh, half)
+    assert {part.dtype for part in (output.continuous, output.binary)} == {precision}
+    assert torch.isfinite(output.continuous).all()
     # RT-2 may choose another bin; a network that draws adds up ten rounded steps.
-    assert (said.continuous.float() - exact.continuous).abs().median() < 0.05
+    assert (output.continuous.float() - exact.continuous).abs().median() < 0.05
     if precision is torch.bfloat16:  # fp16 is trained with fp32 weights and a scaler
-        wanted = answers(frames.wanted, slice(0, 2))
-        wanted = ModelTarget(
-            *(getattr(wanted, f).to(precision) for f in ("continuous", "binary", "present", "target")),
-            {n: p.to(precision) for n, p in wanted.pixels.items()},
+        target = answers(frames.target, slice(0, 2))
+        target = ModelTarget(
+            *(getattr(target, f).to(precision) for f in ("continuous", "binary", "present", "target")),
+            {n: p.to(precision) for n, p in target.pixels.items()},
         )
         fresh.train()
-        loss = fresh.compute_loss(half, wanted)[0]
+        loss = fresh.compute_loss(half, target)[0]
         loss.backward()
         assert torch.isfinite(loss)
 
@@ -283,7 +284,7 @@ def test_precision_is_the_callers_choice(precision, fresh, frames):
 def test_it_learns_under_autocast(fresh, frames):
     fresh.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, _ = fresh.compute_loss(rows(frames.given, slice(0, 2)), answers(frames.wanted, slice(0, 2)))
+        loss, _ = fresh.compute_loss(rows(frames.inputs, slice(0, 2)), answers(frames.target, slice(0, 2)))
     loss.backward()
     assert torch.isfinite(loss)
     assert {p.dtype for p in fresh.parameters()} == {torch.float32}
@@ -296,15 +297,15 @@ def test_no_network_chooses_a_device():
 
 class TestInspection:
     def test_every_head_and_every_look_can_be_asked_for(self, name, fresh, sizes, frames):
-        given = rows(frames.given, slice(0, 2))
-        pairs = tuple(given.tokens.shape[:2])
+        inputs = rows(frames.inputs, slice(0, 2))
+        pairs = tuple(inputs.tokens.shape[:2])
         with torch.no_grad():
-            seen = fresh.inspect(given)
+            seen = fresh.inspect(inputs)
         assert {"continuous", "binary", "target", "present"} <= set(seen.heads)
-        assert torch.equal(seen.heads["continuous"], predict(fresh, given).continuous)
-        for head, said in seen.heads.items():
-            assert said.shape[:2] == pairs, head
-            assert torch.isfinite(said).all(), head
+        assert torch.equal(seen.heads["continuous"], predict(fresh, inputs).continuous)
+        for head, output in seen.heads.items():
+            assert output.shape[:2] == pairs, head
+            assert torch.isfinite(output).all(), head
         for head in ("binary", "present"):
             assert (seen.heads[head] >= 0).all()
             assert (seen.heads[head] <= 1).all()
@@ -316,19 +317,19 @@ class TestInspection:
             assert (look >= 0).all()
             torch.testing.assert_close(look.sum((-2, -1)), torch.ones(pairs))
         for camera, look in seen.words.items():
-            assert look.shape == (*given.tokens.shape, *seen.attention[camera].shape[2:])
+            assert look.shape == (*inputs.tokens.shape, *seen.attention[camera].shape[2:])
             assert (look >= 0).all()
-            torch.testing.assert_close(look.sum((-2, -1)), torch.ones(given.tokens.shape))
+            torch.testing.assert_close(look.sum((-2, -1)), torch.ones(inputs.tokens.shape))
 
     def test_words_of_one_sentence_look_at_different_places(self, name, trained, frames):
         with torch.no_grad():
-            words = trained.inspect(rows(frames.given, slice(0, 2))).words
+            words = trained.inspect(rows(frames.inputs, slice(0, 2))).words
         for look in words.values():
             assert (look[:, :, 0] - look[:, :, 1]).abs().max() > 1e-5
 
 
-def damaged(given, kind, vocabulary):
-    tokens = given.tokens.clone()
+def damaged(inputs, kind, vocabulary):
+    tokens = inputs.tokens.clone()
     if kind == "token":
         tokens[1, 2, 0] = vocabulary
     elif kind == "negative":
@@ -337,22 +338,22 @@ def damaged(given, kind, vocabulary):
         tokens[1, 2] = 0
     elif kind == "hole":
         tokens[1, 2, 0] = 0
-    given = replace(given, tokens=tokens)
+    inputs = replace(inputs, tokens=tokens)
     if kind == "width":
-        return replace(given, state=given.state[:, :-1])
+        return replace(inputs, state=inputs.state[:, :-1])
     if kind == "camera":
-        return replace(given, images={"front": given.images["front"]})
+        return replace(inputs, images={"front": inputs.images["front"]})
     if kind == "size":
-        return replace(given, images={n: i[..., :64] for n, i in given.images.items()})
+        return replace(inputs, images={n: i[..., :64] for n, i in inputs.images.items()})
     if kind == "bytes":
-        return replace(given, images={n: i.byte() for n, i in given.images.items()})
+        return replace(inputs, images={n: i.byte() for n, i in inputs.images.items()})
     if kind == "scenes":
-        return replace(given, state=given.state[:2])
+        return replace(inputs, state=inputs.state[:2])
     if kind == "none":
-        return rows(given, slice(0, 0))
+        return rows(inputs, slice(0, 0))
     if kind == "axes":
-        return replace(given, tokens=tokens[0])
-    return given
+        return replace(inputs, tokens=tokens[0])
+    return inputs
 
 
 BAD = {
@@ -372,31 +373,31 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_bad_input_is_refused_with_both_numbers(kind, fresh, sizes, frames):
-    given = damaged(rows(frames.given, slice(0, 4)), kind, sizes["vocabulary"])
+    inputs = damaged(rows(frames.inputs, slice(0, 4)), kind, sizes["vocabulary"])
     expected, match = BAD[kind]
     for ask in (fresh.predict, fresh.inspect, fresh.word_attention if kind != "none" else fresh.predict):
-        if ask == fresh.word_attention and not fresh.word_attention(rows(frames.given, slice(0, 4))):
+        if ask == fresh.word_attention and not fresh.word_attention(rows(frames.inputs, slice(0, 4))):
             continue
         with pytest.raises(expected, match=match):
-            ask(given)
+            ask(inputs)
     with pytest.raises(expected, match=match):
-        fresh.compute_loss(given, answers(frames.wanted, slice(0, 4)))
+        fresh.compute_loss(inputs, answers(frames.target, slice(0, 4)))
 
 
 def test_sentences_that_are_too_long_are_refused(name, fresh, frames):
     if fresh.config.longest_sentence is None:
         pytest.skip(f"{name} reads sentences of any length")
-    longer = replace(frames.given, tokens=torch.nn.functional.pad(frames.given.tokens, (0, 100)))
+    longer = replace(frames.inputs, tokens=torch.nn.functional.pad(frames.inputs.tokens, (0, 100)))
     with pytest.raises(InstructionError, match="110 words, the network reads at most 16"):
         fresh.predict(longer)
 
 
 @pytest.mark.parametrize("part", ["continuous", "binary", "present", "target"])
 def test_answers_of_another_shape_are_refused(part, fresh, frames):
-    wanted = answers(frames.wanted, slice(0, 4))
-    short = replace(wanted, **{part: getattr(wanted, part)[:, :-1]})
+    target = answers(frames.target, slice(0, 4))
+    short = replace(target, **{part: getattr(target, part)[:, :-1]})
     with pytest.raises(ValueError, match=rf"{part} has shape \(4, 3.*expected \(4, 4"):
-        fresh.compute_loss(rows(frames.given, slice(0, 4)), short)
+        fresh.compute_loss(rows(frames.inputs, slice(0, 4)), short)
 
 
 def test_bad_configurations_are_refused(name, config):
@@ -430,12 +431,12 @@ def test_the_full_size_has_the_right_shapes_and_size(name):
     config = model_class(name).full_config()
     with torch.device("meta"):
         network = build_model(name, config).eval()
-        given = ModelInput(
+        inputs = ModelInput(
             {n: torch.empty(2, 3, *size) for n, size in config["cameras"].items()},
             torch.empty(2, config["state_width"]),
             torch.ones(2, 3, 12, dtype=torch.long),
         )
-        output = predict(network, given)
+        output = predict(network, inputs)
     assert all(p.is_meta for p in network.parameters())
     assert output.continuous.is_meta
     assert output.continuous.shape == (2, 3, config["horizon"], 6)

@@ -54,7 +54,7 @@ class Perfect(torch.nn.Module):
         x_0 = self.chunk.expand_as(x_t)
         signal, spread = (self.schedule._at(name, t, x_t) for name in ("sqrt_bar", "sqrt_one_minus_bar"))
         noise = (x_t - signal * x_0) / spread
-        return self.schedule.wanted(x_0, t, noise)
+        return self.schedule.target(x_0, t, noise)
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
@@ -64,8 +64,8 @@ def test_a_perfect_network_draws_the_data(prediction, sampler):
     chunk = torch.linspace(-1.0, 1.0, 42).view(1, 6, 7)
     network.denoiser = Perfect(network.schedule, chunk, 20)
     with torch.no_grad():
-        said = actions_of(network.predict(scene()))
-    assert torch.allclose(said, chunk.expand_as(said), atol=1e-2 if prediction == "epsilon" else 1e-4)
+        output = actions_of(network.predict(scene()))
+    assert torch.allclose(output, chunk.expand_as(output), atol=1e-2 if prediction == "epsilon" else 1e-4)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -80,20 +80,20 @@ def test_the_loss_of_a_perfect_network_is_zero_and_of_a_silent_one_known(predict
         assert torch.allclose(losses, torch.zeros(3), atol=1e-4)
         network.denoiser = Answers(lambda x, time, context: torch.zeros_like(x))
         losses = network.p_losses(chunk.expand(3, -1, -1), t, noise, context)
-        wanted = network.schedule.wanted(chunk.expand(3, -1, -1), t, noise)
-    assert torch.allclose(losses, (wanted**2).mean(dim=(1, 2)))
+        target = network.schedule.target(chunk.expand(3, -1, -1), t, noise)
+    assert torch.allclose(losses, (target**2).mean(dim=(1, 2)))
 
 
 def test_noise_comes_from_a_generator_or_from_the_seed():
-    network, given = build(), scene(1)
+    network, inputs = build(), scene(1)
     with torch.no_grad():
-        fixed = network.predict(given).continuous
+        fixed = network.predict(inputs).continuous
         torch.manual_seed(77)
-        assert torch.equal(network.predict(given).continuous, fixed)
-        drawn = [network.predict(given, torch.Generator().manual_seed(s)).continuous for s in (3, 3, 4)]
+        assert torch.equal(network.predict(inputs).continuous, fixed)
+        drawn = [network.predict(inputs, torch.Generator().manual_seed(s)).continuous for s in (3, 3, 4)]
         assert torch.equal(drawn[0], drawn[1])
         assert not torch.allclose(drawn[0], drawn[2], atol=1e-3)
-        assert not torch.allclose(build(seed=1).predict(given).continuous, fixed, atol=1e-3)
+        assert not torch.allclose(build(seed=1).predict(inputs).continuous, fixed, atol=1e-3)
 
 
 def test_actions_stay_within_the_bound():
@@ -106,24 +106,24 @@ def test_actions_stay_within_the_bound():
 def test_receding_horizon():
     assert build(execute=2).execute == 2
     assert build().execute == 3
-    network, given = build(prediction="sample"), scene(1)
+    network, inputs = build(prediction="sample"), scene(1)
     chunk = torch.linspace(-1.0, 1.0, 12).view(1, 2, 6, 1).expand(1, 2, 6, 7)
     with torch.no_grad():
         # a network that believes what it is shown: what remains of the plan is what it says next
         network.denoiser = Answers(lambda x, time, context: x)
-        calm = actions_of(network.continue_from(given, chunk, done=2, strength=0.0))
+        calm = actions_of(network.continue_from(inputs, chunk, done=2, strength=0.0))
     shifted = torch.cat([chunk[:, :, 2:], chunk[:, :, -1:].expand(-1, -1, 2, -1)], dim=2)
     assert torch.allclose(calm, shifted, atol=0.35)
     assert (calm - shifted).abs().mean() < 0.5 * (calm - chunk).abs().mean()
     calls = []
     network.denoiser = Answers(lambda x, time, context: calls.append(float(time[0])) or x)
     with torch.no_grad():
-        network.continue_from(given, chunk, done=2, strength=0.5)
+        network.continue_from(inputs, chunk, done=2, strength=0.5)
     assert calls[0] == pytest.approx(11 / 20)  # step round(0.5 * 19) of 20
     assert len(calls) == 3  # 10, and of the five that it visits from the start those below: 5 and 0
     assert calls == sorted(set(calls), reverse=True)
     with pytest.raises(ContractError, match="done is 7, expected 0 to 6"):
-        network.continue_from(given, chunk, done=7)
+        network.continue_from(inputs, chunk, done=7)
 
 
 @pytest.mark.parametrize("prediction", ["sample", "epsilon"])
@@ -131,8 +131,8 @@ def test_two_ways_of_doing_it_are_both_drawn_and_never_their_mean(prediction):
     # The same scene, and two right chunks: all 1 or all -1. A network that says the mean would say 0.
     torch.manual_seed(0)
     network = build(prediction=prediction, horizon=2, denoiser="transformer", layers=1, steps=20, sampling_steps=20)
-    given = scene(1)
-    one = ModelInput(given.images, given.state, given.tokens[:, :1])
+    inputs = scene(1)
+    one = ModelInput(inputs.images, inputs.state, inputs.tokens[:, :1])
     with torch.no_grad():
         context = network.context(one)
     many = type(context)(
@@ -162,9 +162,9 @@ def test_denoisers_keep_any_horizon_and_see_all_they_are_told(kind, horizon):
     x = torch.randn(2, horizon, 7, requires_grad=True)
     time = torch.tensor([0.2, 0.7], requires_grad=True)
     context.summary.requires_grad_(True)
-    said = denoiser(x, time, context)
-    assert said.shape == x.shape
-    gradients = torch.autograd.grad((said**2).sum(), [x, time, context.summary])
+    output = denoiser(x, time, context)
+    assert output.shape == x.shape
+    gradients = torch.autograd.grad((output**2).sum(), [x, time, context.summary])
     assert all((gradient.abs() > 0).any() for gradient in gradients)
     if horizon > 1:  # the last row of the plan may change the first
         again = torch.autograd.grad(denoiser(x, time, context)[0, 0].sum(), x)[0]
@@ -173,9 +173,9 @@ def test_denoisers_keep_any_horizon_and_see_all_they_are_told(kind, horizon):
 
 def test_the_gradient_of_the_loss_by_finite_differences():
     network = build(width=16, heads=2).double()
-    given = scene(1)
-    given = ModelInput({"eye": given.images["eye"].double()}, given.state.double(), given.tokens)
-    context = network.context(given)
+    inputs = scene(1)
+    inputs = ModelInput({"eye": inputs.images["eye"].double()}, inputs.state.double(), inputs.tokens)
+    context = network.context(inputs)
     x_0, noise = torch.randn(2, 6, 7).double(), torch.randn(2, 6, 7).double()
     t, weight = torch.tensor([3, 12]), network.denoiser.leave.weight
 

@@ -76,7 +76,7 @@ def test_the_best_field_of_a_gaussian_leads_to_that_gaussian():
 
 def test_the_loss_vanishes_at_the_right_velocity(monkeypatch):
     network = build()
-    given = scene(1)
+    inputs = scene(1)
     kept = {}
     real = torch.randn_like
 
@@ -87,18 +87,18 @@ def test_the_loss_vanishes_at_the_right_velocity(monkeypatch):
     monkeypatch.setattr(torch, "randn_like", remember)
     from vla_ros.models.contract import ModelTarget
 
-    wanted = ModelTarget(torch.randn(1, 2, 6, 6), torch.ones(1, 2, 6, 1), torch.ones(1, 2), torch.zeros(1, 2, 3))
-    monkeypatch.setattr(network, "velocity", lambda x, time, context: wanted.actions().flatten(0, 1) - kept["noise"])
-    assert network.compute_loss(given, wanted)[1]["velocity"] == pytest.approx(0.0, abs=1e-10)
+    target = ModelTarget(torch.randn(1, 2, 6, 6), torch.ones(1, 2, 6, 1), torch.ones(1, 2), torch.zeros(1, 2, 3))
+    monkeypatch.setattr(network, "velocity", lambda x, time, context: target.actions().flatten(0, 1) - kept["noise"])
+    assert network.compute_loss(inputs, target)[1]["velocity"] == pytest.approx(0.0, abs=1e-10)
 
 
 def test_noise_comes_from_a_generator_or_from_the_seed():
-    network, given = build(), scene(1)
+    network, inputs = build(), scene(1)
     with torch.no_grad():
-        fixed = network.predict(given).continuous
+        fixed = network.predict(inputs).continuous
         torch.manual_seed(77)
-        assert torch.equal(network.predict(given).continuous, fixed)
-        drawn = [network.predict(given, torch.Generator().manual_seed(s)).continuous for s in (3, 3, 4)]
+        assert torch.equal(network.predict(inputs).continuous, fixed)
+        drawn = [network.predict(inputs, torch.Generator().manual_seed(s)).continuous for s in (3, 3, 4)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.allclose(drawn[0], drawn[2], atol=1e-3)
 

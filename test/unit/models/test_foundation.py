@@ -15,7 +15,7 @@ def network(sizes):
 @pytest.fixture
 def memory(network, frames):
     with torch.no_grad():
-        return network._remember(frames.given)
+        return network._remember(frames.inputs)
 
 
 def test_a_later_row_changes_no_earlier_one(network, memory):
@@ -38,21 +38,21 @@ def test_fewer_rows_are_the_first_of_more(network, memory):
 
 def test_the_loss_scores_with_the_distribution(network, frames):
     with torch.no_grad():
-        _, parts = network.compute_loss(frames.given, frames.wanted)
-        density = network.distribution(frames.given).log_prob(frames.wanted.actions())
-    there = frames.wanted.present.bool()
-    numbers = frames.wanted.binary.shape[-2] * 7
+        _, parts = network.compute_loss(frames.inputs, frames.target)
+        density = network.distribution(frames.inputs).log_prob(frames.target.actions())
+    there = frames.target.present.bool()
+    numbers = frames.target.binary.shape[-2] * 7
     assert parts["actions"] == pytest.approx(-float(density[there].mean()) / numbers, rel=1e-5)
 
 
 def test_it_acts_as_its_likeliest_plan_and_samples_around_it(network, frames):
     with torch.no_grad():
-        found, said = network.distribution(frames.given), network.predict(frames.given)
+        found, output = network.distribution(frames.inputs), network.predict(frames.inputs)
     means, binary = found.most_likely()
-    torch.testing.assert_close(said.continuous, means, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(said.binary, binary, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.continuous, means, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output.binary, binary, rtol=1e-4, atol=1e-5)
     sample = found.sample(torch.Generator().manual_seed(0))
-    assert sample.shape == frames.wanted.actions().shape
+    assert sample.shape == frames.target.actions().shape
     assert (found.deviations >= network.config.smallest_deviation).all()
     assert torch.isfinite(found.log_prob(sample)).all()
 
@@ -61,19 +61,19 @@ def test_two_ways_become_two_plans(sizes, frames):
     """Half of the demonstrations go the other way: a mean would go between them, the mixture does not."""
     torch.manual_seed(0)
     network = FoundationModel.from_config({**FoundationModel.tiny_config(**sizes), "plans": 2, "hidden_state": 0.0})
-    given, wanted = frames.given, frames.wanted
+    inputs, target = frames.inputs, frames.target
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     side = torch.tensor([1.0, -1.0]).repeat(16)[:, None, None, None]
     straight = torch.cat([torch.ones(3), torch.zeros(3)])
-    wanted = type(wanted)(side * straight.expand_as(wanted.continuous), wanted.binary, wanted.present)
-    blind = type(given)(
-        {n: torch.zeros_like(i[:8]) for n, i in given.images.items()},
+    target = type(target)(side * straight.expand_as(target.continuous), target.binary, target.present)
+    blind = type(inputs)(
+        {n: torch.zeros_like(i[:8]) for n, i in inputs.images.items()},
         torch.zeros(8, 10),
-        given.tokens[:1].expand(8, -1, -1),
+        inputs.tokens[:1].expand(8, -1, -1),
     )
-    wanted = type(wanted)(*(getattr(wanted, f)[:8] for f in ("continuous", "binary", "present")))
+    target = type(target)(*(getattr(target, f)[:8] for f in ("continuous", "binary", "present")))
     for _ in range(60):
-        loss, _ = network.compute_loss(blind, wanted)
+        loss, _ = network.compute_loss(blind, target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

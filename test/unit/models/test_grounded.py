@@ -31,9 +31,9 @@ def taught():
         images[scene, 0 if red[scene] else 2, y : y + 6, x : x + 6] = 1.0
         places[scene, :] = torch.tensor([x / 16.0 - 0.75, y / 16.0 - 0.8, 0.0])
     tokens = torch.tensor([[PICK, RED, CUBE, 0], [PICK, BLUE, CUBE, 0]]).expand(8, -1, -1).contiguous()
-    given = ModelInput({"eye": images}, torch.zeros(8, 4), tokens)
+    inputs = ModelInput({"eye": images}, torch.zeros(8, 4), tokens)
     present = torch.stack([red, 1.0 - red], dim=1)
-    wanted = ModelTarget(
+    target = ModelTarget(
         places[:, :, None].expand(-1, -1, 3, -1).repeat(1, 1, 1, 2),
         torch.ones(8, 2, 3, 1),
         present,
@@ -42,46 +42,46 @@ def taught():
     )
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(200):
-        loss, _ = network.compute_loss(given, wanted)
+        loss, _ = network.compute_loss(inputs, target)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    return network.eval(), given, wanted
+    return network.eval(), inputs, target
 
 
-def detect(network, given):
+def detect(network, inputs):
     with torch.no_grad():
-        return network.detect(given.images)
+        return network.detect(inputs.images)
 
 
 def test_it_finds_the_thing_and_tells_what_is_not_there(taught):
-    network, given, wanted = taught
-    found = detect(network, given)
+    network, inputs, target = taught
+    found = detect(network, inputs)
     for scene, things in enumerate(found):
         assert len(things) == 1, f"{len(things)} things in scene {scene}"
-        assert (things[0].place - wanted.target[scene, 0]).norm() < 0.3
-        assert (things[0].pixels["eye"] - wanted.pixels["eye"][scene, 0]).norm() < 0.15
+        assert (things[0].place - target.target[scene, 0]).norm() < 0.3
+        assert (things[0].pixels["eye"] - target.pixels["eye"][scene, 0]).norm() < 0.15
         for sentence in range(2):
-            answer = network.identify_target_object(given.tokens[scene, sentence], things)
-            there = bool(wanted.present[scene, sentence])
+            answer = network.identify_target_object(inputs.tokens[scene, sentence], things)
+            there = bool(target.present[scene, sentence])
             assert answer.answer == (FOUND if there else NOT_THERE)
             assert answer.index == (0 if there else None)
 
 
 def test_of_a_red_and_a_blue_thing_the_named_one_is_meant(taught):
-    network, given, _ = taught
-    red, blue = detect(network, given)[0][0], detect(network, given)[1][0]
+    network, inputs, _ = taught
+    red, blue = detect(network, inputs)[0][0], detect(network, inputs)[1][0]
     for things, index in (((red, blue), 0), ((blue, red), 1)):
-        assert network.identify_target_object(given.tokens[0, 0], things).index == index
-        assert network.identify_target_object(given.tokens[0, 1], things).index == 1 - index
+        assert network.identify_target_object(inputs.tokens[0, 0], things).index == index
+        assert network.identify_target_object(inputs.tokens[0, 1], things).index == 1 - index
 
 
 def test_two_things_that_are_alike_are_asked_about(taught):
-    network, given, _ = taught
-    red = detect(network, given)[0][0]
+    network, inputs, _ = taught
+    red = detect(network, inputs)[0][0]
     twin = dataclasses.replace(red, place=red.place + 1.0)
-    blue = detect(network, given)[1][0]
-    answer = network.identify_target_object(given.tokens[0, 0], [red, blue, twin])
+    blue = detect(network, inputs)[1][0]
+    answer = network.identify_target_object(inputs.tokens[0, 0], [red, blue, twin])
     assert answer.answer == AMBIGUOUS
     assert sorted(answer.candidates) == [0, 2]
     assert answer.probabilities[0] == pytest.approx(answer.probabilities[2])
@@ -93,29 +93,29 @@ def test_two_things_that_are_alike_are_asked_about(taught):
 
 
 def test_without_things_nothing_is_there(taught):
-    network, given, _ = taught
-    answer = network.identify_target_object(given.tokens[0, 0], [])
+    network, inputs, _ = taught
+    answer = network.identify_target_object(inputs.tokens[0, 0], [])
     assert answer.answer == NOT_THERE
     assert answer.sentence([]) == "It is not there."
 
 
 def test_match_says_what_act_believes(taught):
-    network, given, wanted = taught
+    network, inputs, target = taught
     with torch.no_grad():
-        matching, said = network.match(given), network.predict(given)
+        matching, output = network.match(inputs), network.predict(inputs)
     assert torch.allclose(matching.probabilities.sum(dim=-1), torch.ones(8, 2), atol=1e-6)
-    assert torch.allclose(1.0 - matching.probabilities[..., -1], said.present.sigmoid(), atol=1e-5)
-    assert ((said.present > 0) == wanted.present.bool()).all()
+    assert torch.allclose(1.0 - matching.probabilities[..., -1], output.present.sigmoid(), atol=1e-5)
+    assert ((output.present > 0) == target.present.bool()).all()
 
 
 def test_a_command_without_words_is_refused(taught):
-    network, given, _ = taught
-    things = detect(network, given)[0]
-    for command in (torch.zeros(4, dtype=torch.long), given.tokens[0]):
+    network, inputs, _ = taught
+    things = detect(network, inputs)[0]
+    for command in (torch.zeros(4, dtype=torch.long), inputs.tokens[0]):
         with pytest.raises(InstructionError, match="expected"):
             network.identify_target_object(command, things)
     with pytest.raises(ValueError, match="expected 32"):
-        network.identify_target_object(given.tokens[0, 0], [SceneObject(torch.zeros(7), torch.zeros(3))])
+        network.identify_target_object(inputs.tokens[0, 0], [SceneObject(torch.zeros(7), torch.zeros(3))])
 
 
 @pytest.mark.parametrize(
@@ -140,16 +140,16 @@ def test_decisions_by_hand(scores, none, answer, candidates):
 
 def test_each_thing_gets_a_slot_of_its_own():
     torch.manual_seed(0)
-    places, wanted = torch.randn(6, 5, 3), torch.randn(6, 3, 3)
+    places, target = torch.randn(6, 5, 3), torch.randn(6, 3, 3)
     present = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]] * 2)
-    slots = assign(places, wanted, present, torch.zeros(6, 5))
+    slots = assign(places, target, present, torch.zeros(6, 5))
     for scene in range(6):
         named = [n for n in range(3) if present[scene, n]]
         mine = [int(slots[scene, n]) for n in named]
         assert len(set(mine)) == len(named)
         # greedy by hand
         pairs = sorted(
-            itertools.product(named, range(5)), key=lambda p: (wanted[scene, p[0]] - places[scene, p[1]]).norm()
+            itertools.product(named, range(5)), key=lambda p: (target[scene, p[0]] - places[scene, p[1]]).norm()
         )
         taken = {}
         for thing, slot in pairs:
@@ -157,7 +157,7 @@ def test_each_thing_gets_a_slot_of_its_own():
                 taken[thing] = slot
         assert mine == [taken[n] for n in named]
     with pytest.raises(ValueError, match="3 things in a scene, expected at most 2"):
-        assign(places[:, :2], wanted, present, torch.zeros(6, 2))
+        assign(places[:, :2], target, present, torch.zeros(6, 2))
 
 
 def test_unknown_detectors_are_refused():
@@ -166,9 +166,9 @@ def test_unknown_detectors_are_refused():
     with pytest.raises(ContractError, match="objects is 0"):
         build(objects=0)
     network = build()
-    given = ModelInput({"eye": torch.rand(1, 3, 32, 32)}, torch.zeros(1, 4), torch.tensor([[[RED]]]))
+    inputs = ModelInput({"eye": torch.rand(1, 3, 32, 32)}, torch.zeros(1, 4), torch.tensor([[[RED]]]))
     with pytest.raises(ValueError, match="`target` is missing"):
-        network.compute_loss(given, ModelTarget(torch.zeros(1, 1, 3, 6), torch.zeros(1, 1, 3, 1), torch.ones(1, 1)))
+        network.compute_loss(inputs, ModelTarget(torch.zeros(1, 1, 3, 6), torch.zeros(1, 1, 3, 1), torch.ones(1, 1)))
 
 
 TOWER = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -205,8 +205,8 @@ class TestOwlv2:
             "objects": 4,
         }
         network = GroundedModel.from_config(values).eval()
-        given = ModelInput({"eye": torch.rand(2, 3, 48, 64)}, torch.zeros(2, 4), torch.tensor([[[RED, CUBE]]] * 2))
-        assert network.predict(given).continuous.shape == (2, 1, 3, 6)
+        inputs = ModelInput({"eye": torch.rand(2, 3, 48, 64)}, torch.zeros(2, 4), torch.tensor([[[RED, CUBE]]] * 2))
+        assert network.predict(inputs).continuous.shape == (2, 1, 3, 6)
 
     def test_names_are_found_as_transformers_finds_them(self):
         detector: Owlv2Detector = self.detector()

@@ -29,24 +29,24 @@ def build(kind, **changes):
     "network", [build(FlowModel), build(DiffusionModel), build(DiffusionModel, prediction="epsilon", schedule="linear")]
 )
 def test_without_weights_it_is_the_plain_chunk(network):
-    given = scene()
+    inputs = scene()
     horizon, width = network.config.horizon, network.config.action.width
     with torch.no_grad():
-        plain = network.predict(given)
-        free = network.predict_guided(given, torch.randn(horizon, width), torch.zeros(horizon))
+        plain = network.predict(inputs)
+        free = network.predict_guided(inputs, torch.randn(horizon, width), torch.zeros(horizon))
     assert torch.allclose(free.continuous, plain.continuous, atol=1e-4)
     assert torch.allclose(free.binary, plain.binary, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", [FlowModel, DiffusionModel])
 def test_weights_pull_the_rows_that_have_them(kind):
-    network, given = build(kind), scene()
+    network, inputs = build(kind), scene()
     horizon, width = network.config.horizon, network.config.action.width
     known, weights = torch.full((horizon, width), 0.5), torch.zeros(horizon)
     weights[:2] = 1.0
     with torch.no_grad():
-        plain = network.predict(given).continuous[0, 0]
-        guided = network.predict_guided(given, known, weights).continuous[0, 0]
+        plain = network.predict(inputs).continuous[0, 0]
+        guided = network.predict_guided(inputs, known, weights).continuous[0, 0]
     before, after = (plain[:2] - 0.5).abs().mean(), (guided[:2] - 0.5).abs().mean()
     assert after < before
 
@@ -90,6 +90,6 @@ def test_strength_is_bounded_at_both_ends():
 
 
 def test_known_rows_of_another_shape_are_refused():
-    network, given = build(FlowModel), scene()
+    network, inputs = build(FlowModel), scene()
     with pytest.raises(ValueError, match="expected"):
-        network.predict_guided(given, torch.zeros(3, network.config.action.width), torch.zeros(3))
+        network.predict_guided(inputs, torch.zeros(3, network.config.action.width), torch.zeros(3))

@@ -20,28 +20,28 @@ def _input(scenes: int = 2, sentences: int = 3) -> ModelInput:
 
 
 def test_shapes_and_attention_that_sums_to_one() -> None:
-    said = KeypointModel.from_config(CONFIG).predict(_input())
-    assert said.continuous.shape == (2, 3, 5, 6)
-    assert said.binary.shape == (2, 3, 5, 1) and said.attention["front"].shape == (2, 3, 8, 12)
-    torch.testing.assert_close(said.attention["front"].sum(dim=(-1, -2)), torch.ones(2, 3))
+    output = KeypointModel.from_config(CONFIG).predict(_input())
+    assert output.continuous.shape == (2, 3, 5, 6)
+    assert output.binary.shape == (2, 3, 5, 1) and output.attention["front"].shape == (2, 3, 8, 12)
+    torch.testing.assert_close(output.attention["front"].sum(dim=(-1, -2)), torch.ones(2, 3))
 
 
 def test_padding_does_not_change_what_is_said() -> None:
     network = KeypointModel.from_config(CONFIG).eval()
-    given = _input()
-    longer = ModelInput(given.images, given.state, torch.cat([given.tokens, torch.zeros(2, 3, 4).long()], dim=-1))
-    torch.testing.assert_close(network.predict(given).continuous, network.predict(longer).continuous)
+    inputs = _input()
+    longer = ModelInput(inputs.images, inputs.state, torch.cat([inputs.tokens, torch.zeros(2, 3, 4).long()], dim=-1))
+    torch.testing.assert_close(network.predict(inputs).continuous, network.predict(longer).continuous)
 
 
 def test_one_sentence_does_not_see_another() -> None:
     network = KeypointModel.from_config(CONFIG).eval()
-    given = _input()
-    changed = given.tokens.clone()
+    inputs = _input()
+    changed = inputs.tokens.clone()
     changed[:, 1] = 1
-    other = network.predict(ModelInput(given.images, given.state, changed))
-    said = network.predict(given)
-    torch.testing.assert_close(other.continuous[:, 0], said.continuous[:, 0])
-    assert not torch.allclose(other.continuous[:, 1], said.continuous[:, 1])
+    other = network.predict(ModelInput(inputs.images, inputs.state, changed))
+    output = network.predict(inputs)
+    torch.testing.assert_close(other.continuous[:, 0], output.continuous[:, 0])
+    assert not torch.allclose(other.continuous[:, 1], output.continuous[:, 1])
 
 
 def test_the_pointing_loss_by_hand() -> None:
@@ -60,8 +60,8 @@ def test_the_pointing_loss_by_hand() -> None:
 
 def test_bad_input_is_named() -> None:
     network = KeypointModel.from_config(CONFIG)
-    given = _input()
+    inputs = _input()
     with pytest.raises(ValueError, match="expected 10 in the last axis"):
-        network.predict(ModelInput(given.images, torch.randn(2, 9), given.tokens))
+        network.predict(ModelInput(inputs.images, torch.randn(2, 9), inputs.tokens))
     with pytest.raises(ContractError, match="multiples of 4"):
         KeypointConfig(cameras={"front": (33, 48)}, vocabulary=9, state_width=10, horizon=5)

@@ -18,12 +18,12 @@ def test_the_mean_counts_who_is_there():
 def test_heads_that_say_nothing_cost_nothing():
     zeros, row = torch.zeros(1, 1, 2, 6), torch.zeros(1, 1, 2, 1)
     silent = ModelOutput(zeros, row)
-    wanted = ModelTarget(zeros, row, torch.ones(1, 1), target=torch.zeros(1, 1, 3))
-    assert side_losses(silent, wanted) == {}
-    said = ModelOutput(zeros, row, target=torch.full((1, 1, 3), 0.5), present=torch.zeros(1, 1))
-    parts = side_losses(said, wanted)
+    target = ModelTarget(zeros, row, torch.ones(1, 1), target=torch.zeros(1, 1, 3))
+    assert side_losses(silent, target) == {}
+    output = ModelOutput(zeros, row, target=torch.full((1, 1, 3), 0.5), present=torch.zeros(1, 1))
+    parts = side_losses(output, target)
     assert parts["target"] == pytest.approx(0.5 - 0.05)  # |x| - beta / 2
     assert parts["present"] == pytest.approx(0.2 * 0.693147, rel=1e-5)
     absent = ModelTarget(zeros, row, torch.zeros(1, 1), target=torch.zeros(1, 1, 3))
-    assert side_losses(said, absent)["target"] == 0.0  # nothing is there to be somewhere
-    assert side_losses(said, absent)["present"] > 0.0
+    assert side_losses(output, absent)["target"] == 0.0  # nothing is there to be somewhere
+    assert side_losses(output, absent)["present"] > 0.0

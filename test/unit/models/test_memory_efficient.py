@@ -19,18 +19,18 @@ def build(**changes):
 
 def batch(count=4):
     generator = torch.Generator().manual_seed(0)
-    given = ModelInput(
+    inputs = ModelInput(
         {"eye": torch.rand(count, 3, 64, 64, generator=generator)},
         torch.randn(count, 4, generator=generator),
         torch.randint(1, 12, (count, 2, 5), generator=generator),
     )
-    wanted = ModelTarget(
+    target = ModelTarget(
         torch.randn(count, 2, 3, 6, generator=generator),
         torch.ones(count, 2, 3, 1),
         torch.ones(count, 2),
         torch.zeros(count, 2, 3),
     )
-    return given, wanted
+    return inputs, target
 
 
 def test_checkpointing_changes_neither_loss_nor_gradient():
@@ -46,9 +46,9 @@ def test_checkpointing_changes_neither_loss_nor_gradient():
 
 
 def peak(network, count=8):
-    given, wanted = batch(count)
+    inputs, target = batch(count)
     with PeakMemory() as memory:
-        network.compute_loss(given, wanted)[0].backward()
+        network.compute_loss(inputs, target)[0].backward()
     return memory.peak
 
 
@@ -71,13 +71,13 @@ def test_one_checkpoint_for_a_whole_tower_would_save_less(monkeypatch):
 
 def test_the_towers_compute_what_transformers_computes():
     network = build(norm="batch").eval()
-    given, _ = batch(2)
+    inputs, _ = batch(2)
     from vla_ros.models.layers.backbones import IMAGENET, padding_mask, standardize
 
     tokens = torch.tensor([[3, 4, 5, 0], [6, 0, 0, 0]])
     with torch.no_grad():
-        ours = network._see(given.images["eye"])
-        theirs = network.vision(standardize(given.images["eye"], *IMAGENET)).last_hidden_state
+        ours = network._see(inputs.images["eye"])
+        theirs = network.vision(standardize(inputs.images["eye"], *IMAGENET)).last_hidden_state
         assert torch.allclose(ours, theirs, atol=1e-6)
         mask = padding_mask(tokens)
         hidden = network.text(tokens, attention_mask=mask).last_hidden_state

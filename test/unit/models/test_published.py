@@ -98,19 +98,19 @@ def spoken(folder, tmp_path):
 
 def scene(count=2):
     generator = torch.Generator().manual_seed(0)
-    given = ModelInput(
+    inputs = ModelInput(
         {"eye": torch.rand(count, 3, 64, 96, generator=generator)},
         torch.randn(count, 4, generator=generator),
         torch.tensor([[[3, 4, 5, 0], [6, 7, 0, 0]]]).expand(count, -1, -1),
     )
-    wanted = ModelTarget(
+    target = ModelTarget(
         torch.randn(count, 2, 3, 6, generator=generator),
         torch.ones(count, 2, 3, 1),
         torch.ones(count, 2),
         torch.zeros(count, 2, 3),
         {"eye": torch.full((count, 2, 2), 0.5)},
     )
-    return given, wanted
+    return inputs, target
 
 
 def build(name, line, source):
@@ -142,16 +142,16 @@ def test_a_named_folder_gives_its_sizes_and_weights(name, line, kind, folder):
     for weight, value in after.items():
         assert torch.equal(value, before[weight] if weight in kept else theirs[weight]), weight
     assert sum(w.numel() for n, w in after.items() if n in kept) < 0.5 * sum(w.numel() for w in after.values())
-    given, wanted = scene()
+    inputs, target = scene()
     network.train()
-    loss, _ = network.compute_loss(given, wanted)
+    loss, _ = network.compute_loss(inputs, target)
     loss.backward()
     still = [n for n, p in tower.named_parameters() if p.requires_grad and p.grad is None]
     assert [n for n in still if not n.endswith(UNREACHED.get(name, ("\0",)))] == []
     network.eval()
     with torch.no_grad():
-        seen = network.inspect(given)
-    assert seen.said.continuous.shape == (2, 2, 3, 6)
+        seen = network.inspect(inputs)
+    assert seen.output.continuous.shape == (2, 2, 3, 6)
     for look in [*seen.attention.values(), *(w.flatten(0, 1) for w in seen.words.values())]:
         torch.testing.assert_close(look.sum((-2, -1)), torch.ones(look.shape[:-2]))
 
@@ -241,12 +241,12 @@ class TestLanguageModel:
         network, _, sources = build("rt2", "language", folder(kind))
         load_published(network, sources)
         network.eval()
-        given, _ = scene()
+        inputs, _ = scene()
         with torch.no_grad():
-            tokens = network.decode_tokens(given)
+            tokens = network.decode_tokens(inputs)
             assert tokens.min() >= network.first_action
             flat = tokens.flatten(2).flatten(0, 1)
-            features, first = network._teach(network.stream.prefix(given), flat)
+            features, first = network._teach(network.stream.prefix(inputs), flat)
             logits = network.head(features[:, first:])[..., network.first_action :]
         chosen = logits.gather(-1, (flat - network.first_action)[..., None])[..., 0]
         torch.testing.assert_close(chosen, logits.amax(dim=-1), rtol=1e-4, atol=1e-4)

@@ -23,9 +23,9 @@ def scene(seed=0, tokens=((3, 4, 0),)):
     )
 
 
-def predict(network, given, cache=None):
+def predict(network, inputs, cache=None):
     with torch.no_grad():
-        return network.predict(given, cache).continuous
+        return network.predict(inputs, cache).continuous
 
 
 def test_words_are_read_once_an_instruction(monkeypatch):
@@ -77,11 +77,11 @@ def test_sequences_teach_what_single_pictures_cannot():
     # The same last picture means 1 after one beginning and -1 after another.
     network = build(recurrent=True).train()
 
-    def target(value):
+    def target_of(value):
         there, open_ = torch.ones(1, 1), torch.ones(1, 1, 3, 1)
         return ModelTarget(torch.full((1, 1, 3, 6), value), open_, there, torch.zeros(1, 1, 3))
 
-    runs = [[(scene(s), target(v)), (scene(9), target(v))] for s, v in ((1, 1.0), (2, -1.0))]
+    runs = [[(scene(s), target_of(v)), (scene(9), target_of(v))] for s, v in ((1, 1.0), (2, -1.0))]
     optimiser = torch.optim.Adam(network.parameters(), 3e-3)
     for _ in range(60):
         loss = sum(network.compute_sequence_loss(run)[0] for run in runs)
@@ -89,10 +89,10 @@ def test_sequences_teach_what_single_pictures_cannot():
         loss.backward()
         optimiser.step()
     network.eval()
-    for (begin, wanted), (end, _) in runs:
+    for (begin, target), (end, _) in runs:
         cache = network.new_cache()
         predict(network, begin, cache)
-        assert (predict(network, end, cache) - wanted.continuous).abs().mean() < 0.4
+        assert (predict(network, end, cache) - target.continuous).abs().mean() < 0.4
     with pytest.raises(ValueError, match="0 frames"):
         network.compute_sequence_loss([])
 

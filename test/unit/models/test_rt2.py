@@ -33,12 +33,12 @@ def test_tokens_by_hand(network):
 
 
 def test_tokens_are_those_of_the_bins(network, frames):
-    expected = network.bins.encode(frames.wanted.actions()[:, :, network.rows].numpy()) + network.first_action
-    np.testing.assert_array_equal(network.tokenize(frames.wanted).numpy(), expected)
+    expected = network.bins.encode(frames.target.actions()[:, :, network.rows].numpy()) + network.first_action
+    np.testing.assert_array_equal(network.tokenize(frames.target).numpy(), expected)
 
 
 @pytest.mark.parametrize(
-    ("rows", "said", "worst"),
+    ("rows", "output", "worst"),
     [
         (0, list(range(12)), 0.016),
         (3, [0, 6, 11], 0.08),
@@ -46,19 +46,19 @@ def test_tokens_are_those_of_the_bins(network, frames):
         (40, list(range(12)), 0.016),
     ],
 )
-def test_a_chunk_survives_its_tokens(sizes, frames, rows, said, worst):
+def test_a_chunk_survives_its_tokens(sizes, frames, rows, output, worst):
     """Half a bin, 8 / 256 / 2 = 0.0156, and on recorded chunks what interpolation leaves out."""
     network = Rt2Model.from_config({**Rt2Model.tiny_config(**sizes), "predicted_rows": rows})
-    assert network.rows == said
-    tokens = network.tokenize(frames.wanted)
+    assert network.rows == output
+    tokens = network.tokenize(frames.target)
     logits = torch.nn.functional.one_hot(tokens.flatten(2) - network.first_action, 256).float() * 50.0
     columns = network._columns(tokens.flatten(2), logits)
-    there = frames.wanted.present.bool()
-    error = (columns["continuous"] - frames.wanted.continuous)[there].abs()
+    there = frames.target.present.bool()
+    error = (columns["continuous"] - frames.target.continuous)[there].abs()
     assert error.mean() < worst
-    if len(said) == 12:
+    if len(output) == 12:
         assert error.max() <= 8 / 256 / 2 + 1e-5
-        assert ((columns["binary"] > 0) == (frames.wanted.binary > 0.5))[there].all()
+        assert ((columns["binary"] > 0) == (frames.target.binary > 0.5))[there].all()
 
 
 def test_one_said_row_is_refused(sizes):
@@ -72,31 +72,31 @@ def test_nothing_but_actions_can_be_said(network, frames):
         words = network.head.weight[: network.first_action]
         words.copy_(1e3 * torch.randn_like(words))
         features, first = network._teach(
-            network.stream.prefix(frames.given), network.tokenize(frames.wanted).flatten(0, 1).flatten(1)
+            network.stream.prefix(frames.inputs), network.tokenize(frames.target).flatten(0, 1).flatten(1)
         )
         assert (network.head(features[:, first:]).argmax(dim=-1) < network.first_action).float().mean() > 0.9
         for temperature in (0.0, 1.0, 100.0):
-            tokens = network.decode_tokens(frames.given, temperature, torch.Generator().manual_seed(0))
+            tokens = network.decode_tokens(frames.inputs, temperature, torch.Generator().manual_seed(0))
             assert tokens.shape == (32, 4, 3, 7)
             assert tokens.min() >= network.first_action
             assert tokens.max() < network.first_action + 256
-    assert torch.isfinite(network.predict(frames.given).continuous).all()
+    assert torch.isfinite(network.predict(frames.inputs).continuous).all()
 
 
 def test_decoding_is_what_teaching_scores(network, frames):
     """The tokens said one by one, with kept keys, are the most likely under the whole stream read at once."""
     with torch.no_grad():
-        tokens = network.decode_tokens(frames.given).flatten(2).flatten(0, 1)
-        features, first = network._teach(network.stream.prefix(frames.given), tokens)
+        tokens = network.decode_tokens(frames.inputs).flatten(2).flatten(0, 1)
+        features, first = network._teach(network.stream.prefix(frames.inputs), tokens)
         logits = network.head(features[:, first:])[..., network.first_action :]
     chosen = logits.gather(-1, (tokens - network.first_action)[..., None])[..., 0]
     torch.testing.assert_close(chosen, logits.amax(dim=-1), rtol=1e-5, atol=1e-5)
 
 
 def test_a_later_action_changes_no_earlier_one(network, frames):
-    tokens = network.tokenize(frames.wanted).flatten(0, 1).flatten(1)
+    tokens = network.tokenize(frames.target).flatten(0, 1).flatten(1)
     with torch.no_grad():
-        prefix = network.stream.prefix(frames.given)
+        prefix = network.stream.prefix(frames.inputs)
         before, first = network._teach(prefix, tokens)
         other = tokens.clone()
         other[:, 10] = network.first_action + (other[:, 10] - network.first_action + 100) % 256
@@ -106,12 +106,12 @@ def test_a_later_action_changes_no_earlier_one(network, frames):
 
 
 def test_a_later_word_changes_no_earlier_guess(network, frames):
-    given = frames.given
-    tokens = given.tokens.clone()
+    inputs = frames.inputs
+    tokens = inputs.tokens.clone()
     tokens[..., 2] = (tokens[..., 2] - 2 + 1) % 15 + 2
     with torch.no_grad():
-        before = network.language_logits(given)
-        after = network.language_logits(type(given)(given.images, given.state, tokens))
+        before = network.language_logits(inputs)
+        after = network.language_logits(type(inputs)(inputs.images, inputs.state, tokens))
     assert before.shape == (32, 4, 11, 274)
     change = (after - before).abs().amax(dim=-1)
     assert (change[..., :3] == 0).all()
@@ -121,12 +121,12 @@ def test_a_later_word_changes_no_earlier_guess(network, frames):
 def test_the_language_loss_by_hand(network, frames):
     """Every word from those before it, then `begin`; padding counts for nothing."""
     with torch.no_grad():
-        logs = network.language_logits(frames.given).log_softmax(dim=-1)
-        _, parts = network.compute_loss(frames.given, frames.wanted)
+        logs = network.language_logits(frames.inputs).log_softmax(dim=-1)
+        _, parts = network.compute_loss(frames.inputs, frames.target)
     total, count = 0.0, 0
     for i in range(32):
         for j in range(4):
-            words = [int(t) for t in frames.given.tokens[i, j] if t] + [network.begin]
+            words = [int(t) for t in frames.inputs.tokens[i, j] if t] + [network.begin]
             total -= sum(float(logs[i, j, place, word]) for place, word in enumerate(words))
             count += len(words)
     assert parts["language"] == pytest.approx(network.config.language_weight * total / count, rel=1e-4)

@@ -95,7 +95,7 @@ def test_steps_agree_with_diffusers(kind, prediction):
         theirs("DDIMScheduler", kind, prediction),
     )
     assert torch.allclose(ours.alphas_cumprod, ddpm.alphas_cumprod, atol=1e-6)
-    x_0, noise, said = normal(5, 8, 7), normal(5, 8, 7, seed=1), normal(5, 8, 7, seed=2)
+    x_0, noise, output = normal(5, 8, 7), normal(5, 8, 7, seed=1), normal(5, 8, 7, seed=2)
     t = torch.tensor([0, 3, 17, 31, 40])
     x_t = ours.q_sample(x_0, t, noise)
     assert torch.allclose(x_t, ddpm.add_noise(x_0, noise, t), atol=1e-6)
@@ -104,21 +104,21 @@ def test_steps_agree_with_diffusers(kind, prediction):
     for row, step in enumerate(t.tolist()):
         at = t[row : row + 1]
         generator = torch.Generator().manual_seed(9)
-        expected = ddpm.step(said[row : row + 1], step, x_t[row : row + 1], generator=generator).prev_sample
+        expected = ddpm.step(output[row : row + 1], step, x_t[row : row + 1], generator=generator).prev_sample
         drawn = normal(1, 8, 7, seed=9)
-        got = ours.p_sample(x_t[row : row + 1], at, said[row : row + 1], drawn)
+        got = ours.p_sample(x_t[row : row + 1], at, output[row : row + 1], drawn)
         assert torch.allclose(got, expected, atol=2e-5), (kind, prediction, step)
     ddim.set_timesteps(10)  # every fifth step
     for eta in (0.0, 0.6):
         for row, step in enumerate([0, 5, 20, 45]):
             generator = torch.Generator().manual_seed(9)
             expected = ddim.step(
-                said[row : row + 1], step, x_t[row : row + 1], eta=eta, generator=generator
+                output[row : row + 1], step, x_t[row : row + 1], eta=eta, generator=generator
             ).prev_sample
             got = ours.ddim_step(
                 x_t[row : row + 1],
                 torch.tensor([step]),
-                said[row : row + 1],
+                output[row : row + 1],
                 torch.tensor([max(step - 5, -1)]),
                 eta,
                 normal(1, 8, 7, seed=9),
@@ -138,7 +138,7 @@ def test_what_is_wanted_and_what_is_believed_are_inverse(t, kind, prediction, se
     schedule = NoiseSchedule(kind, 40, prediction)
     x_0, noise, at = normal(2, 6, seed=seed), normal(2, 6, seed=seed + 1000), torch.full((2,), t)
     x_t = schedule.q_sample(x_0, at, noise)
-    back = schedule.believed(x_t, at, schedule.wanted(x_0, at, noise))
+    back = schedule.believed(x_t, at, schedule.target(x_0, at, noise))
     slack = 1e-5 / float(min(schedule.sqrt_bar[t], schedule.sqrt_one_minus_bar[t]))
     assert torch.allclose(back[0], x_0, atol=slack)
     assert torch.allclose(back[1], noise, atol=slack)
@@ -152,8 +152,8 @@ def test_a_perfect_network_leads_ddim_to_the_data_in_any_number_of_steps(predict
         steps = schedule.visited(count)
         x = schedule.q_sample(x_0, torch.full((3,), steps[0]), noise)
         for t, earlier in zip(steps, [*steps[1:], -1], strict=True):
-            said = schedule.wanted(x_0, torch.full((3,), t), noise)
-            x = schedule.ddim_step(x, torch.full((3,), t), said, torch.full((3,), earlier))
+            output = schedule.target(x_0, torch.full((3,), t), noise)
+            x = schedule.ddim_step(x, torch.full((3,), t), output, torch.full((3,), earlier))
         assert torch.allclose(x, x_0, atol=2e-2 if prediction == "epsilon" else 1e-4), count
 
 
@@ -166,17 +166,17 @@ def test_the_reverse_chain_of_a_gaussian_is_that_gaussian():
     for t in reversed(range(100)):
         bar = float(schedule.alphas_cumprod[t])
         gain = math.sqrt(bar) * s**2 / (bar * s**2 + 1 - bar)
-        said = m + gain * (x - math.sqrt(bar) * m)
-        x = schedule.p_sample(x, torch.full((20000,), t), said, torch.randn(20000, 1, generator=generator))
+        output = m + gain * (x - math.sqrt(bar) * m)
+        x = schedule.p_sample(x, torch.full((20000,), t), output, torch.randn(20000, 1, generator=generator))
     assert x.mean().item() == pytest.approx(m, abs=0.01)
     assert x.std().item() == pytest.approx(s, abs=0.015)
 
 
 def test_bound_holds_for_both_samplers():
     schedule = NoiseSchedule("cosine", 10, "sample")
-    x_t, said, zero = normal(1, 4), torch.full((1, 4), 50.0), torch.tensor([0])
-    assert schedule.p_sample(x_t, zero, said, normal(1, 4), bound=3.0).abs().max() <= 3.001
-    assert schedule.ddim_step(x_t, zero, said, torch.tensor([-1]), bound=3.0).abs().max() <= 3.001
+    x_t, output, zero = normal(1, 4), torch.full((1, 4), 50.0), torch.tensor([0])
+    assert schedule.p_sample(x_t, zero, output, normal(1, 4), bound=3.0).abs().max() <= 3.001
+    assert schedule.ddim_step(x_t, zero, output, torch.tensor([-1]), bound=3.0).abs().max() <= 3.001
 
 
 @pytest.mark.parametrize(

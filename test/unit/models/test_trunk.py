@@ -53,26 +53,26 @@ def saved(words, tmp_path):
 
 def test_a_trunk_finds_the_thing_that_it_was_shown(frames):
     torch.manual_seed(0)
-    given, wanted = frames
+    inputs, target = frames
     trunk = Trunk(TrunkConfig(64, **SIZES))
     optimiser = torch.optim.Adam(trunk.parameters(), lr=3e-3)
     with torch.no_grad():
-        before, _ = trunk.compute_loss(given, wanted)
+        before, _ = trunk.compute_loss(inputs, target)
     for _ in range(60):
         optimiser.zero_grad()
-        loss, parts = trunk.compute_loss(given, wanted)
+        loss, parts = trunk.compute_loss(inputs, target)
         loss.backward()
         optimiser.step()
     assert set(parts) == {
         "contrast",
-        *(f"{part}_{camera}" for part in ("look", "nowhere", "place") for camera in given.images),
+        *(f"{part}_{camera}" for part in ("look", "nowhere", "place") for camera in inputs.images),
     }
     assert float(loss.detach()) < 0.6 * float(before)
-    found = trunk.vision.ground(trunk.vision(given.images["front"]), trunk.questions(given.tokens))
-    there = torch.isfinite(wanted.pixels["front"]).all(dim=-1) & (wanted.present > 0.5)
+    found = trunk.vision.ground(trunk.vision(inputs.images["front"]), trunk.questions(inputs.tokens))
+    there = torch.isfinite(target.pixels["front"]).all(dim=-1) & (target.present > 0.5)
     places = found.places.unflatten(0, there.shape)[..., 0, :][there]
-    wrong = (places - wanted.pixels["front"][there]).norm(dim=-1).mean()
-    middle = (wanted.pixels["front"][there] - wanted.pixels["front"][there].mean(dim=0)).norm(dim=-1).mean()
+    wrong = (places - target.pixels["front"][there]).norm(dim=-1).mean()
+    middle = (target.pixels["front"][there] - target.pixels["front"][there].mean(dim=0)).norm(dim=-1).mean()
     assert float(wrong) < 0.7 * float(middle)
 
 
@@ -123,8 +123,8 @@ def test_a_saved_trunk_is_read_and_a_damaged_one_named(saved, words, tmp_path):
 
 def _named(name, folder, sizes, words, **options):
     needed = {key: value for key, value in sizes.items() if key != "words"}
-    given = {"size": "tiny", "vision": str(folder), "text": str(folder), **options}
-    values, sources = model_values(name, needed, given, 10)
+    inputs = {"size": "tiny", "vision": str(folder), "text": str(folder), **options}
+    values, sources = model_values(name, needed, inputs, 10)
     torch.manual_seed(1)
     network = build_model(name, json.loads(json.dumps(values)))
     return network, values, load_published(network, sources, words)
@@ -142,18 +142,18 @@ def test_a_network_sees_and_reads_by_a_trunk(name, freeze, saved, sizes, frames,
     for half in ("vision", "text"):
         theirs = getattr(trunk, half).state_dict()
         assert all(torch.equal(v, theirs[n]) for n, v in network.backbones()[half].tower.state_dict().items())
-    given = ModelInput(
-        {c: i[:4] for c, i in frames.given.images.items()}, frames.given.state[:4], frames.given.tokens[:4]
+    inputs = ModelInput(
+        {c: i[:4] for c, i in frames.inputs.images.items()}, frames.inputs.state[:4], frames.inputs.tokens[:4]
     )
-    wanted = type(frames.wanted)(
+    target = type(frames.target)(
         **{
             field: {k: v[:4] for k, v in value.items()} if isinstance(value, dict) else value[:4]
-            for field, value in vars(frames.wanted).items()
+            for field, value in vars(frames.target).items()
             if value is not None
         }
     )
     network.train()
-    network.compute_loss(given, wanted)[0].backward()
+    network.compute_loss(inputs, target)[0].backward()
     learned = {
         half: any(p.grad is not None for p in network.backbones()[half].tower.parameters())
         for half in ("vision", "text")
@@ -162,12 +162,12 @@ def test_a_network_sees_and_reads_by_a_trunk(name, freeze, saved, sizes, frames,
     assert any(p.grad is not None for p in network.parameters())
     network.eval()
     with torch.no_grad():
-        said = network.predict(given)
-        maps = network.backbones()["vision"].owner.features(given.images)
-        cached = ModelInput(maps, given.state, given.tokens)
+        output = network.predict(inputs)
+        maps = network.backbones()["vision"].owner.features(inputs.images)
+        cached = ModelInput(maps, inputs.state, inputs.tokens)
         if freeze:
             assert network.cached_shape("front") == tuple(maps["front"].shape[1:])
-            torch.testing.assert_close(network.predict(cached).continuous, said.continuous, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(network.predict(cached).continuous, output.continuous, atol=1e-5, rtol=1e-5)
         else:
             with pytest.raises(Exception, match="camera 'front' gave"):
                 network.predict(cached)

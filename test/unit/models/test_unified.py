@@ -14,9 +14,9 @@ def network(sizes):
 
 
 def test_a_later_row_changes_no_earlier_one(network, frames):
-    actions = frames.wanted.actions().flatten(0, 1)
+    actions = frames.target.actions().flatten(0, 1)
     with torch.no_grad():
-        prefix = network.stream.prefix(frames.given)
+        prefix = network.stream.prefix(frames.inputs)
         before = network._teach(prefix, actions)
         for row in (0, 4, 10):
             other = actions.clone()
@@ -28,7 +28,7 @@ def test_a_later_row_changes_no_earlier_one(network, frames):
 
 def test_a_word_changes_no_image_token_and_every_row(network, frames):
     with torch.no_grad():
-        prefix = network.stream.prefix(frames.given)
+        prefix = network.stream.prefix(frames.inputs)
         before, _ = network.stream.transformer(prefix.tokens, prefix.real)
         other = prefix.tokens.clone()
         other[:, network.stream.words_at] = torch.randn_like(other[:, 0])
@@ -41,17 +41,17 @@ def test_a_word_changes_no_image_token_and_every_row(network, frames):
 def test_saying_is_what_teaching_scores(network, frames):
     """Taught with the rows that it said, it says the same rows again: the kept keys change nothing."""
     with torch.no_grad():
-        said = network.predict(frames.given)
-        rows = torch.cat([said.continuous, said.binary], dim=-1).flatten(0, 1)
+        output = network.predict(frames.inputs)
+        rows = torch.cat([output.continuous, output.binary], dim=-1).flatten(0, 1)
         read = _as_read(rows.flatten(0, 1), network.config.action).view_as(rows)
-        again = network.say(network._teach(network.stream.prefix(frames.given), read))
+        again = network.say(network._teach(network.stream.prefix(frames.inputs), read))
     torch.testing.assert_close(again, rows, rtol=1e-4, atol=1e-5)
 
 
 def test_rows_are_disturbed_while_training_alone(network, frames):
-    actions = frames.wanted.actions().flatten(0, 1)
+    actions = frames.target.actions().flatten(0, 1)
     with torch.no_grad():
-        prefix = network.stream.prefix(frames.given)
+        prefix = network.stream.prefix(frames.inputs)
         assert network._teach(prefix, actions).equal(network._teach(prefix, actions))
         network.train()
         change = (network._teach(prefix, actions) - network._teach(prefix, actions)).abs().amax(dim=2)

@@ -25,7 +25,7 @@ LORA = Adaptation("lora", rank=4, layers="plan.*")
 ADAPTERS = Adaptation("adapters", rank=4, layers="plan.*")
 
 
-def given() -> ModelInput:
+def inputs() -> ModelInput:
     torch.manual_seed(3)
     return ModelInput({"front": torch.rand(2, 3, 32, 32)}, torch.randn(2, 10), torch.randint(2, 9, (2, 1, 5)))
 
@@ -35,9 +35,9 @@ def test_nothing_changes_before_it_is_trained_and_little_is_trained(adaptation: 
     torch.manual_seed(0)
     network = build_model("keypoint", SIZES).eval()
     everything = network.parameter_count
-    before = network.predict(given()).continuous
+    before = network.predict(inputs()).continuous
     assert adapt(network, adaptation) == ["plan.0", "plan.2", "plan.4"]
-    torch.testing.assert_close(network.eval().predict(given()).continuous, before)
+    torch.testing.assert_close(network.eval().predict(inputs()).continuous, before)
     assert 0 < network.parameter_count < 0.05 * everything
 
 
@@ -66,9 +66,9 @@ def test_what_is_saved_acts_as_what_was_trained(adaptation: Adaptation, dataset:
     trained.load_state_dict(state)
     batch = dataset.batch(np.arange(3), np.random.default_rng(0))[0]
     with torch.no_grad():
-        wanted = trained.eval().predict(batch).continuous
-        torch.testing.assert_close(tuned.predict(batch).continuous, wanted, rtol=1e-4, atol=1e-5)
-        assert float((base.predict(batch).continuous - wanted).abs().max()) > 1e-3
+        target = trained.eval().predict(batch).continuous
+        torch.testing.assert_close(tuned.predict(batch).continuous, target, rtol=1e-4, atol=1e-5)
+        assert float((base.predict(batch).continuous - target).abs().max()) > 1e-3
     assert ("adapters" in bundle.model_config) == (adaptation.method == "adapters")
 
 
@@ -78,9 +78,9 @@ def test_merging_by_hand() -> None:
     layer = network.present
     with torch.no_grad():
         layer.lora_B["default"].weight.normal_()
-    wanted = layer.base_layer.weight + 3.0 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
-    wanted = wanted.detach().clone()
-    torch.testing.assert_close(merge_lora(network).present.weight, wanted)
+    target = layer.base_layer.weight + 3.0 * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+    target = target.detach().clone()
+    torch.testing.assert_close(merge_lora(network).present.weight, target)
     assert type(network.present) is torch.nn.Linear
 
 

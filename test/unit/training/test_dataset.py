@@ -18,17 +18,17 @@ from vla_ros.training.datasets.source import SeededBatches
 
 
 def test_a_batch_has_a_sentence_for_every_object_and_one_for_an_absent_one(dataset: PickDataset) -> None:
-    given, wanted = dataset.batch(np.array([0, 5]), np.random.default_rng(0))
-    assert given.tokens.shape == (2, 4, 10) and given.images["front"].shape == (2, 3, 96, 128)
-    assert wanted.present.tolist() == [[1, 1, 1, 0]] * 2
-    assert not bool((wanted.continuous[:, 0] == wanted.continuous[:, 1]).all())
-    assert float(given.images["wrist"].min()) >= 0.0 and float(given.images["wrist"].max()) <= 1.0
+    inputs, target = dataset.batch(np.array([0, 5]), np.random.default_rng(0))
+    assert inputs.tokens.shape == (2, 4, 10) and inputs.images["front"].shape == (2, 3, 96, 128)
+    assert target.present.tolist() == [[1, 1, 1, 0]] * 2
+    assert not bool((target.continuous[:, 0] == target.continuous[:, 1]).all())
+    assert float(inputs.images["wrist"].min()) >= 0.0 and float(inputs.images["wrist"].max()) <= 1.0
 
 
 def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(dataset: PickDataset) -> None:
     def tensors(seed: int, update: int, part: int, parts: int) -> list[torch.Tensor]:
-        given, wanted = SeededBatches(dataset, 6, seed).batch(update, part, parts)
-        return [given.images["wrist"], given.state, given.tokens, wanted.continuous, wanted.present]
+        inputs, target = SeededBatches(dataset, 6, seed).batch(update, part, parts)
+        return [inputs.images["wrist"], inputs.state, inputs.tokens, target.continuous, target.present]
 
     whole = tensors(5, 7, 0, 1)
     for one, other in zip(whole, tensors(5, 7, 0, 1), strict=True):
@@ -42,8 +42,8 @@ def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(dat
 
 def test_actions_come_back_from_their_normalizer(dataset: PickDataset) -> None:
     index = np.array([3])
-    _, wanted = dataset.batch(index, np.random.default_rng(0))
-    there = dataset.processor.statistics.action.columns(slice(0, 3)).unnormalize(wanted.continuous[0, 1, :, :3].numpy())
+    _, target = dataset.batch(index, np.random.default_rng(0))
+    there = dataset.processor.statistics.action.columns(slice(0, 3)).unnormalize(target.continuous[0, 1, :, :3].numpy())
     np.testing.assert_allclose(there, dataset._rows["actions"][3, 1, :, :3], atol=1e-5)
 
 

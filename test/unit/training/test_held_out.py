@@ -71,15 +71,15 @@ class Says(torch.nn.Module):
         super().__init__()
         self.chunk, self.truth = chunk, None
 
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         assert self.truth is not None
         if self.chunk is None:
             return ModelOutput(self.truth.continuous, 20.0 * (self.truth.binary - 0.5))
         shape = self.truth.present.shape
         return ModelOutput(*(value.expand(*shape, *value.shape) for value in self.chunk))
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[torch.Tensor, dict[str, float]]:
-        self.truth = wanted
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[torch.Tensor, dict[str, float]]:
+        self.truth = target
         return torch.tensor(1.5), {"all": 1.5}
 
 

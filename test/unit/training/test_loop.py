@@ -40,8 +40,8 @@ class Invented:
             return drawn.to(self._dtype)
 
         tokens = torch.from_numpy(np.stack([rng.integers(2, 9, (2, 5)) for rng in generators]))
-        given = ModelInput({"front": draw(3, 32, 32)}, draw(10), tokens)
-        return given, ModelTarget(draw(2, 4, 6), draw(2, 4, 1), draw(2) * 0 + 1, draw(2, 3), {"front": draw(2, 2)})
+        inputs = ModelInput({"front": draw(3, 32, 32)}, draw(10), tokens)
+        return inputs, ModelTarget(draw(2, 4, 6), draw(2, 4, 1), draw(2) * 0 + 1, draw(2, 3), {"front": draw(2, 2)})
 
 
 def network(name: str = "keypoint", **options: object) -> torch.nn.Module:
@@ -133,9 +133,9 @@ def test_forgotten_activations_change_no_gradient_and_are_not_kept(name: str) ->
 
     plain, forgetful = network(name), network(name)
     assert checkpoint_activations(forgetful) >= 1
-    wanted, most = gradients(plain.train())
+    target, most = gradients(plain.train())
     got, fewer = gradients(forgetful.train())
-    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(got, target, rtol=1e-5, atol=1e-7)
     assert fewer < 0.8 * most
 
 
@@ -152,12 +152,12 @@ def test_the_rate_warms_up_and_falls_as_a_cosine() -> None:
 
 def test_the_average_follows_by_hand() -> None:
     loop = TrainingLoop(network(), replace(OPTIONS, average=0.9), CPU)
-    wanted = [p.detach().clone() for p in loop.network.parameters()]
+    target = [p.detach().clone() for p in loop.network.parameters()]
     for step in range(3):
         loop.run(source(), until=step + 1)
         decay = min(0.9, (1 + step) / (10 + step))
-        wanted = [decay * w + (1 - decay) * p.detach() for w, p in zip(wanted, loop.network.parameters(), strict=True)]
-    for one, other in zip(loop.averaged.parameters(), wanted, strict=True):
+        target = [decay * w + (1 - decay) * p.detach() for w, p in zip(target, loop.network.parameters(), strict=True)]
+    for one, other in zip(loop.averaged.parameters(), target, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
 
 
@@ -172,7 +172,7 @@ def test_gradients_are_clipped() -> None:
 def test_half_precision_computes_in_half_precision_and_learns() -> None:
     kinds: list[torch.dtype] = []
     model = network()
-    model.plan[0].register_forward_hook(lambda module, given, said: kinds.append(said.dtype))
+    model.plan[0].register_forward_hook(lambda module, inputs, output: kinds.append(output.dtype))
     loop = TrainingLoop(model, replace(OPTIONS, precision="bf16", steps=30), CPU)
     losses: list[TrainingRecord] = []
     loop.run(source(), None, losses.append)

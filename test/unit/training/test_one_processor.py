@@ -48,7 +48,7 @@ def live(dataset: Demonstrations, observation: Observation, folder: Path) -> Mod
     assert observation.instruction is not None
     policy.reset(observation.instruction)
     assert policy._tokens is not None
-    return policy._given([policy._frame(observation)], policy._tokens)
+    return policy._model_input([policy._frame(observation)], policy._tokens)
 
 
 def observed(episode: Episode, index: int, instruction: str) -> Observation:
@@ -60,11 +60,11 @@ def observed(episode: Episode, index: int, instruction: str) -> Observation:
     return Observation(images, state, Instruction(instruction, 1), 0.0)
 
 
-def assert_identical(given: ModelInput, row: int, there: ModelInput) -> None:
-    assert torch.equal(given.state[row], there.state[0])
-    assert {*given.images} == {*there.images}
+def assert_identical(inputs: ModelInput, row: int, there: ModelInput) -> None:
+    assert torch.equal(inputs.state[row], there.state[0])
+    assert {*inputs.images} == {*there.images}
     for name, image in there.images.items():
-        assert torch.equal(given.images[name][row], image[0]), name
+        assert torch.equal(inputs.images[name][row], image[0]), name
 
 
 def instruction_of(dataset: Demonstrations, tokens: torch.Tensor) -> str:
@@ -76,12 +76,12 @@ def test_demonstrations_of_the_cell_and_the_live_policy_agree(
 ) -> None:
     monkeypatch.setattr(pick_module, "varied", unchanged)
     (episode, *_) = read_episodes(recorded)
-    given, _ = dataset.batch(np.array([3, 8]), np.random.default_rng(0))
+    inputs, _ = dataset.batch(np.array([3, 8]), np.random.default_rng(0))
     for row, index in enumerate((3, 8)):
-        words = instruction_of(dataset, given.tokens[row, 0])
+        words = instruction_of(dataset, inputs.tokens[row, 0])
         there = live(dataset, observed(episode, index, words), tmp_path)
-        assert_identical(given, row, there)
-        assert torch.equal(given.tokens[row, 0], there.tokens[0, 0])
+        assert_identical(inputs, row, there)
+        assert torch.equal(inputs.tokens[row, 0], there.tokens[0, 0])
 
 
 def test_tabletop_demonstrations_and_the_live_policy_agree(
@@ -93,10 +93,10 @@ def test_tabletop_demonstrations_and_the_live_policy_agree(
     (episode, *_) = read_episodes(tabletop_recorded)
     drawn = {seed: int(np.random.default_rng(seed).integers(dataset.count)) for seed in range(1000)}
     seed, index = next((seed, step) for seed, step in drawn.items() if step < len(episode))
-    given, _ = dataset.rows([np.random.default_rng(seed)], 0)
-    there = live(dataset, observed(episode, index, instruction_of(dataset, given.tokens[0, 0])), tmp_path / "policy")
-    assert_identical(given, 0, there)
-    assert torch.equal(given.tokens[0, 0], there.tokens[0, 0])
+    inputs, _ = dataset.rows([np.random.default_rng(seed)], 0)
+    there = live(dataset, observed(episode, index, instruction_of(dataset, inputs.tokens[0, 0])), tmp_path / "policy")
+    assert_identical(inputs, 0, there)
+    assert torch.equal(inputs.tokens[0, 0], there.tokens[0, 0])
 
 
 def test_recorded_data_and_the_live_policy_agree(recordings, tmp_path: Path) -> None:
@@ -106,15 +106,15 @@ def test_recorded_data_and_the_live_policy_agree(recordings, tmp_path: Path) -> 
         [Recording(Line("lerobot", folder, 1.0, {}), reader)], CONTRACT, tmp_path / "cache", lambda names, what: names
     )
     dataset = RecordedDataset(parts, CONTRACT, Augmentations(pictures=unchanged))
-    given, _ = dataset.steps(np.arange(4), [np.random.default_rng(0)] * 4)
+    inputs, _ = dataset.steps(np.arange(4), [np.random.default_rng(0)] * 4)
     for index, step in enumerate(reader.read("a")):
         opening = float(step.proprioception[step.proprioception_names.index(GRIPPER_NAME)])
         state = RobotState(np.zeros(7), np.zeros(7), opening, step.end_effector, 0.0)
         there = live(
             dataset, Observation(step.images, state, Instruction(step.instruction, 1), 0.0), tmp_path / "policy"
         )
-        assert_identical(given, index, there)
-        assert torch.equal(given.tokens[index, 0], there.tokens[0, 0])
+        assert_identical(inputs, index, there)
+        assert torch.equal(inputs.tokens[index, 0], there.tokens[0, 0])
 
 
 @pytest.mark.parametrize("rate", [10.0, 30.0])
@@ -128,9 +128,9 @@ def test_history_of_recorded_data_and_of_the_live_policy_agree(rate: float, reco
     recording = Recording(Line("lerobot", folder, 1.0, {}), open_dataset("lerobot", folder))
     parts = store_steps([recording], CONTRACT, tmp_path / "cache", lambda names, what: names, 3)
     dataset = RecordedDataset(parts, CONTRACT, Augmentations(pictures=unchanged))
-    given, _ = dataset.steps(np.arange(2 * len(steps)), [np.random.default_rng(0)] * (2 * len(steps)))
-    assert {*given.images} == {f"{name}{back}" for name in ("front", "wrist") for back in ("", "@1", "@2")}
-    assert given.state.shape == (2 * len(steps), 30)
+    inputs, _ = dataset.steps(np.arange(2 * len(steps)), [np.random.default_rng(0)] * (2 * len(steps)))
+    assert {*inputs.images} == {f"{name}{back}" for name in ("front", "wrist") for back in ("", "@1", "@2")}
+    assert inputs.state.shape == (2 * len(steps), 30)
     bundle, _ = make_bundle(dataset, CONTRACT, "unified", {"size": "tiny"}, {})
     save_checkpoint(tmp_path / "policy", build_model("unified", bundle.model_config), bundle)
     policy = LocalPolicy(tmp_path / "policy", CONTRACT, "cpu")
@@ -141,9 +141,9 @@ def test_history_of_recorded_data_and_of_the_live_policy_agree(rate: float, reco
             opening = float(step.proprioception[step.proprioception_names.index(GRIPPER_NAME)])
             state = RobotState(np.zeros(7), np.zeros(7), opening, step.end_effector, 0.0)
             observation = Observation(step.images, state, None, 100.0 * task + step.timestamp)
-            there = policy._given(policy._history.peek(observation.stamp, policy._frame(observation)), tokens)
+            there = policy._model_input(policy._history.peek(observation.stamp, policy._frame(observation)), tokens)
             assert policy.predict(observation).horizon == CONTRACT.action.horizon
-            assert_identical(given, task * len(steps) + index, there)
+            assert_identical(inputs, task * len(steps) + index, there)
 
 
 def slow_walk(recordings) -> list[Step]:

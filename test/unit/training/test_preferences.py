@@ -45,9 +45,9 @@ def test_a_hidden_reward_is_found_from_comparisons_alone() -> None:
     loop.run(PairBatches(clips, scores, 2000, 64, 0))
     steps = np.random.default_rng(9).normal(size=(500, 3)).astype(np.float32)
     with torch.no_grad():
-        said = loop.averaged(torch.from_numpy(steps)).numpy()
+        output = loop.averaged(torch.from_numpy(steps)).numpy()
     true = steps[:, 0] - steps[:, 1] ** 2
-    assert np.corrcoef(said, true)[0, 1] > 0.9
+    assert np.corrcoef(output, true)[0, 1] > 0.9
     # Turned comparisons teach the opposite: the labels are what it learns from.
     torch.manual_seed(0)
     turned = TrainingLoop(RewardModel(3), QUICK, CPU, preference_loss)
@@ -72,9 +72,9 @@ class Line(nn.Module):
         self.layer = nn.Linear(2, 3)
         self.register_buffer("nothing", torch.zeros(1))
 
-    def predict(self, given: ModelInput) -> ModelOutput:
-        rows = self.layer(given.state)[:, None, None].expand(-1, 1, 2, -1)
-        return ModelOutput(torch.cat([rows, torch.zeros_like(rows)], dim=-1), torch.zeros(len(given.state), 1, 2, 1))
+    def predict(self, inputs: ModelInput) -> ModelOutput:
+        rows = self.layer(inputs.state)[:, None, None].expand(-1, 1, 2, -1)
+        return ModelOutput(torch.cat([rows, torch.zeros_like(rows)], dim=-1), torch.zeros(len(inputs.state), 1, 2, 1))
 
 
 SIGMA = 0.3
@@ -135,9 +135,9 @@ def test_at_first_the_gradient_is_that_of_williams() -> None:
     loss, parts = objective(network, batch)
     loss.backward()
     with torch.no_grad():
-        mean = network.predict(batch.given).continuous[:, 0, :, :3].mean(dim=1)
-        wanted = -(batch.advantage[:, None] * (batch.explored - mean) / SIGMA**2).mean(dim=0)
-    torch.testing.assert_close(network.layer.bias.grad, wanted)
+        mean = network.predict(batch.inputs).continuous[:, 0, :, :3].mean(dim=1)
+        target = -(batch.advantage[:, None] * (batch.explored - mean) / SIGMA**2).mean(dim=0)
+    torch.testing.assert_close(network.layer.bias.grad, target)
     assert parts["gain"] == pytest.approx(float(batch.advantage.mean())) and parts["divergence"] == 0.0
 
 

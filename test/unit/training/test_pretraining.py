@@ -66,9 +66,9 @@ def test_views_show_one_scene_from_many_places_in_many_lights(views: Path, tmp_p
 
 def test_words_that_a_trunk_does_not_know_are_unknown_words(views: Path, tmp_path: Path) -> None:
     dataset = trunk_dataset([views], CAMERAS, tmp_path)
-    given, _ = dataset.rows([np.random.default_rng(k) for k in range(40)], 0)
-    assert int(given.tokens.max()) < dataset.processor.tokenizer.size
-    share = float((given.tokens == 1).float().sum() / (given.tokens > 0).float().sum())
+    inputs, _ = dataset.rows([np.random.default_rng(k) for k in range(40)], 0)
+    assert int(inputs.tokens.max()) < dataset.processor.tokenizer.size
+    share = float((inputs.tokens == 1).float().sum() / (inputs.tokens > 0).float().sum())
     assert 0.02 < share < 0.3
 
 
@@ -114,15 +114,15 @@ def test_a_trunk_is_probed_with_the_truth_it_is_asked_for(views: Path, tmp_path:
     trunk = Trunk(TrunkConfig(dataset.processor.tokenizer.size, **SMALL)).eval()
     index = np.arange(6)
     probe = probe_trunk(trunk, watch, index)["front"]
-    _, wanted, _ = next(watch.batches(index))
-    there = torch.isfinite(wanted.pixels["front"]).all(dim=-1) & (wanted.present > 0.5)
-    np.testing.assert_allclose(probe.place, (wanted.pixels["front"][there] * torch.tensor([128.0, 96.0])).numpy())
+    _, target, _ = next(watch.batches(index))
+    there = torch.isfinite(target.pixels["front"]).all(dim=-1) & (target.present > 0.5)
+    np.testing.assert_allclose(probe.place, (target.pixels["front"][there] * torch.tensor([128.0, 96.0])).numpy())
     assert len(probe.distance) == int(there.sum()) == len(probe.rows) and len(probe.seen) == len(probe.seen_rows)
     with torch.no_grad():
-        given, _, _ = next(watch.batches(index))
-        found = trunk.vision.ground(trunk.vision(given.images["front"]), trunk.questions(given.tokens))
-    said = found.places.unflatten(0, there.shape)[..., 0, :][there] * torch.tensor([128.0, 96.0])
-    np.testing.assert_allclose(probe.distance, np.linalg.norm(said.numpy() - probe.place, axis=1), rtol=1e-4)
+        inputs, _, _ = next(watch.batches(index))
+        found = trunk.vision.ground(trunk.vision(inputs.images["front"]), trunk.questions(inputs.tokens))
+    output = found.places.unflatten(0, there.shape)[..., 0, :][there] * torch.tensor([128.0, 96.0])
+    np.testing.assert_allclose(probe.distance, np.linalg.norm(output.numpy() - probe.place, axis=1), rtol=1e-4)
 
 
 def test_an_interval_is_over_scenes() -> None:
@@ -163,15 +163,15 @@ def test_what_a_frozen_trunk_says_is_computed_once(
     steps = np.array([3, 40])
     monkeypatch.setattr(PickDataset, "images", None)  # no picture is looked at again
     features = with_trunk_features(dataset, network, tmp_path / "cache", 2, CPU)
-    given, _ = features.steps(steps, [np.random.default_rng(k) for k in (5, 6)])
+    inputs, _ = features.steps(steps, [np.random.default_rng(k) for k in (5, 6)])
     monkeypatch.undo()
     plain, _ = dataset.steps(steps, [np.random.default_rng(k) for k in (5, 6)])
-    assert torch.equal(given.tokens, plain.tokens)  # sentences are those that were drawn without
+    assert torch.equal(inputs.tokens, plain.tokens)  # sentences are those that were drawn without
     for row, step in enumerate(steps):
         variants = [dataset.images(np.array([step]), [np.random.default_rng([v, int(step)])])["wrist"] for v in (0, 1)]
         with torch.no_grad():
             maps = [network.backbones()["vision"].owner.map(image)[0] for image in variants]
-        nearest = min(float((given.images["wrist"][row] - one).abs().max()) for one in maps)
+        nearest = min(float((inputs.images["wrist"][row] - one).abs().max()) for one in maps)
         assert nearest < 1e-2 * float(maps[0].abs().max())
     folder = next((tmp_path / "cache").glob("features_*"))
     assert (folder / WHOLE).exists()
@@ -188,15 +188,15 @@ def test_maps_stand_for_every_frame_of_a_history(recordings: SimpleNamespace, tm
     bundle, _ = make_bundle(data, CONTRACT, "flow", options, {})
     network = build_model("flow", bundle.model_config).eval()
     features = with_trunk_features(data, network, tmp_path / "cache", 1, CPU)
-    given, wanted = features.steps(np.array([0, 3]), [np.random.default_rng(k) for k in (5, 6)])
-    assert {*given.images} == {"front", "front@1", "wrist", "wrist@1"}
+    inputs, target = features.steps(np.array([0, 3]), [np.random.default_rng(k) for k in (5, 6)])
+    assert {*inputs.images} == {"front", "front@1", "wrist", "wrist@1"}
     for name, frames in (("wrist", (0, 3)), ("wrist@1", (0, 2))):
         for row, step in enumerate(frames):
             image = data.images(np.array([step]), [np.random.default_rng([0, step])])["wrist"]
             with torch.no_grad():
                 one = network.backbones()["vision"].owner.map(image)[0]
-            assert float((given.images[name][row] - one).abs().max()) < 1e-2 * float(one.abs().max())
-    assert bool(torch.isfinite(network.compute_loss(given, wanted)[0]))
+            assert float((inputs.images[name][row] - one).abs().max()) < 1e-2 * float(one.abs().max())
+    assert bool(torch.isfinite(network.compute_loss(inputs, target)[0]))
 
 
 def test_a_network_whose_trunk_learns_sees_pictures(dataset: PickDataset, tmp_path: Path) -> None:

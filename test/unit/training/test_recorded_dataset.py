@@ -104,17 +104,17 @@ def test_an_episode_gives_the_same_samples_from_both_kinds_of_files(
     data = data.with_processor(data.processor.with_statistics(cell.processor.statistics))  # the same numbers out
     asked = np.concatenate([e.arrays["asked"] for e in episodes])
     for index in range(0, data.count, 7):
-        other, wanted = cell.batch(np.array([index]), np.random.default_rng(0))
-        given, found = data.steps(np.array([index]), [np.random.default_rng(0)])
-        np.testing.assert_allclose(given.state, other.state, atol=1e-5)
+        other, target = cell.batch(np.array([index]), np.random.default_rng(0))
+        inputs, found = data.steps(np.array([index]), [np.random.default_rng(0)])
+        np.testing.assert_allclose(inputs.state, other.state, atol=1e-5)
         for part, scale in (("continuous", torch.tensor(scales)), ("binary", 1.0)):
-            there = getattr(wanted, part)[:, asked[index]]
+            there = getattr(target, part)[:, asked[index]]
             np.testing.assert_allclose(getattr(found, part)[:, 0] * scale, there * scale, atol=1e-5)
     for camera in ("front", "wrist"):
-        wanted = np.concatenate([e.arrays[f"image_{camera}"] for e in episodes])
+        target = np.concatenate([e.arrays[f"image_{camera}"] for e in episodes])
         kept = data.parts[0].images.read(camera, np.arange(data.count))
-        losses = np.abs(kept.astype(int) - wanted.astype(int)).mean(axis=(1, 2, 3))
-        strangers = np.abs(kept[1:].astype(int) - wanted[:-1].astype(int)).mean(axis=(1, 2, 3))
+        losses = np.abs(kept.astype(int) - target.astype(int)).mean(axis=(1, 2, 3))
+        strangers = np.abs(kept[1:].astype(int) - target[:-1].astype(int)).mean(axis=(1, 2, 3))
         assert losses.max() < VIDEO and losses.mean() < 0.5 * strangers.mean()
     np.testing.assert_allclose(unset.state.first, cell.processor.statistics.state.first, atol=1e-5)
 
@@ -136,10 +136,10 @@ def test_every_space_of_a_tool_trains(motion, gripper, recordings, store, tmp_pa
     other = RecordedDataset(store(folder, contract=with_action(contract, space)), with_action(contract, space))
     (plain,) = store(folder)
     steps = recordings.walk("a", 8)
-    given, wanted = other.steps(np.arange(8), [np.random.default_rng(k) for k in range(8)])
+    inputs, target = other.steps(np.arange(8), [np.random.default_rng(k) for k in range(8)])
     for index, step in enumerate(steps):
-        logits = 2.0 * wanted.binary[index, 0] - 1.0
-        chunk = other.processor.actions(wanted.continuous[index, 0], logits)
+        logits = 2.0 * target.binary[index, 0] - 1.0
+        chunk = other.processor.actions(target.continuous[index, 0], logits)
         pose, opening = step.end_effector, contract.gripper.max_opening
         found = decode(chunk, space, pose, opening)
         expected = decode(plain.chunks[index, :4], contract.action, pose, opening)
@@ -147,7 +147,7 @@ def test_every_space_of_a_tool_trains(motion, gripper, recordings, store, tmp_pa
         np.testing.assert_allclose(found.quaternions, expected.quaternions, atol=1e-4)
         np.testing.assert_allclose(found.openings, expected.openings, atol=1e-6)
     bundle, _ = make_bundle(other, with_action(contract, space), "unified", {"size": "tiny"}, {})
-    loss, _ = build_model("unified", bundle.model_config).compute_loss(given, wanted)
+    loss, _ = build_model("unified", bundle.model_config).compute_loss(inputs, target)
     assert torch.isfinite(loss)
 
 
@@ -178,10 +178,10 @@ def test_mixture_is_drawn_in_its_shares_under_one_set_of_statistics(recordings, 
     assert abs((sets == 1).sum() - 0.75 * count) < 4.0 * np.sqrt(count * 0.75 * 0.25)
     assert ((index >= 40) == (sets == 1)).all() and set(index.tolist()) == set(range(46))
     for number, part in enumerate(data.parts):
-        given, rows = data.steps(np.flatnonzero(np.arange(46) // 40 == number), [np.random.default_rng(0)] * len(part))
-        said = data.processor.statistics.action.columns(slice(0, 3)).unnormalize(rows.continuous[:, 0, :, :3].numpy())
-        np.testing.assert_allclose(said, part.chunks[..., :3], atol=1e-5)
-        seen = data.processor.statistics.state.unnormalize(given.state.numpy())
+        inputs, rows = data.steps(np.flatnonzero(np.arange(46) // 40 == number), [np.random.default_rng(0)] * len(part))
+        output = data.processor.statistics.action.columns(slice(0, 3)).unnormalize(rows.continuous[:, 0, :, :3].numpy())
+        np.testing.assert_allclose(output, part.chunks[..., :3], atol=1e-5)
+        seen = data.processor.statistics.state.unnormalize(inputs.state.numpy())
         np.testing.assert_allclose(seen, part.states, atol=1e-5)
     shared = 0.25 * data.parts[0].chunks[..., 2].mean(axis=0) + 0.75 * data.parts[1].chunks[..., 2].mean(axis=0)
     np.testing.assert_allclose(data.processor.statistics.action.first[:, 2], shared, atol=1e-6)
@@ -201,8 +201,8 @@ def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(rec
     data = RecordedDataset(parts, recordings.contract, changes)
 
     def tensors(update: int, part: int, shares: int) -> list[torch.Tensor]:
-        given, wanted = SeededBatches(data, 4, 0).batch(update, part, shares)
-        return [given.images["wrist"], given.state, given.tokens, wanted.continuous]
+        inputs, target = SeededBatches(data, 4, 0).batch(update, part, shares)
+        return [inputs.images["wrist"], inputs.state, inputs.tokens, target.continuous]
 
     whole = tensors(7, 0, 1)
     for one, other in zip(whole, tensors(7, 0, 1), strict=True):
@@ -219,9 +219,9 @@ def test_changed_sentences_stay_within_the_vocabulary_and_the_length(recordings,
     change = LanguageAugmentation(synonym=0.9, frame=0.9, slip=0.0)
     data = RecordedDataset(parts, recordings.contract, Augmentations(words=change))
     assert {"block", "onto", "please"} <= set(data.taught) and "sphere" not in data.taught
-    said = {change("put it on top of the cube", np.random.default_rng(seed)) for seed in range(200)}
-    assert len(said) > 20
-    for sentence in said:
+    output = {change("put it on top of the cube", np.random.default_rng(seed)) for seed in range(200)}
+    assert len(output) > 20
+    for sentence in output:
         assert data.processor.tokenizer.unknown(sentence) == []
         assert len(split_words(sentence)) <= data.processor.features.words
 
@@ -288,9 +288,9 @@ def test_a_small_cache_shows_every_episode_and_keeps_few(recordings, store, tmp_
         steps = data.mixture.draw(generators, update)[1]
         seen |= set(steps.tolist())
         again = [np.random.default_rng([update, row]) for row in range(16)]
-        given, _ = data.rows(again, update)
+        inputs, _ = data.rows(again, update)
         there, _ = whole.steps(steps, generators)
-        assert torch.equal(given.images["front"], there.images["front"])
+        assert torch.equal(inputs.images["front"], there.images["front"])
         sizes.append(sum(path.stat().st_size for path in part.images.folder.glob("*.rgb")))
     assert seen == set(range(len(part))) and max(sizes) <= limit
     assert not whole.mixture.windowed and data.mixture.windowed

@@ -35,27 +35,27 @@ def dataset(tabletop_recorded: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_a_batch_has_its_shapes_and_its_absent_command(dataset: TabletopDataset) -> None:
-    given, wanted = SeededBatches(dataset, 4, 0).batch(0, 0, 1)
-    assert given.images["front"].shape == (4, 3, 96, 128) and given.tokens.shape == (4, 6, 16)
-    assert wanted.present.tolist() == [[1, 1, 1, 1, 1, 0]] * 4
-    assert wanted.continuous.shape == (4, 6, 12, 6) and wanted.goal is not None and wanted.goal.shape == (4, 6, 3)
-    for tensor in (wanted.continuous, wanted.target, wanted.goal, given.state):
+    inputs, target = SeededBatches(dataset, 4, 0).batch(0, 0, 1)
+    assert inputs.images["front"].shape == (4, 3, 96, 128) and inputs.tokens.shape == (4, 6, 16)
+    assert target.present.tolist() == [[1, 1, 1, 1, 1, 0]] * 4
+    assert target.continuous.shape == (4, 6, 12, 6) and target.goal is not None and target.goal.shape == (4, 6, 3)
+    for tensor in (target.continuous, target.target, target.goal, inputs.state):
         assert bool(torch.isfinite(tensor).all())
-    has_goal = wanted.concepts["goal_kind"] < len(KIND_NAMES)
-    seen = torch.isfinite(wanted.goal_pixels["front"]).all(dim=-1)
+    has_goal = target.concepts["goal_kind"] < len(KIND_NAMES)
+    seen = torch.isfinite(target.goal_pixels["front"]).all(dim=-1)
     assert not bool((seen & ~has_goal)[:, :-1].any()) and bool((seen & has_goal).any())
 
 
 def test_shares_make_the_whole_and_pictures_come_from_their_step(dataset: TabletopDataset) -> None:
     source = SeededBatches(dataset, 4, 0)
-    given, wanted = source.batch(3, 0, 1)
+    inputs, target = source.batch(3, 0, 1)
     parts = [source.batch(3, part, 2) for part in range(2)]
-    assert torch.equal(given.tokens, torch.cat([g.tokens for g, _ in parts]))
-    assert torch.equal(given.images["wrist"], torch.cat([g.images["wrist"] for g, _ in parts]))
-    assert torch.equal(wanted.continuous, torch.cat([w.continuous for _, w in parts]))
+    assert torch.equal(inputs.tokens, torch.cat([g.tokens for g, _ in parts]))
+    assert torch.equal(inputs.images["wrist"], torch.cat([g.images["wrist"] for g, _ in parts]))
+    assert torch.equal(target.continuous, torch.cat([w.continuous for _, w in parts]))
     rng = np.random.default_rng([0, 3, 0])
     picture = dataset.pictures["front"][np.array([rng.integers(dataset.count)])][0].astype(np.float32) / 255.0
-    seen = given.images["front"][0].permute(1, 2, 0).numpy()
+    seen = inputs.images["front"][0].permute(1, 2, 0).numpy()
     assert np.corrcoef(picture.ravel(), seen.ravel())[0, 1] > 0.97
 
 
@@ -63,11 +63,11 @@ def test_no_sentence_names_what_is_held_out(dataset: TabletopDataset) -> None:
     kept_back = {WORDS.index(word) + 2 for word in held_out_words()}
     names = {(COLOUR_NAMES.index(c), KIND_NAMES.index(k)) for c, k in HELD_OUT_PAIRS}
     for update in range(20):
-        given, wanted = SeededBatches(dataset, 8, 1).batch(update, 0, 1)
-        assert not kept_back & set(given.tokens.flatten().tolist())
+        inputs, target = SeededBatches(dataset, 8, 1).batch(update, 0, 1)
+        assert not kept_back & set(inputs.tokens.flatten().tolist())
         for colour, kind in (("colour", "kind"), ("goal_colour", "goal_kind")):
             pairs = zip(
-                wanted.concepts[colour].flatten().tolist(), wanted.concepts[kind].flatten().tolist(), strict=True
+                target.concepts[colour].flatten().tolist(), target.concepts[kind].flatten().tolist(), strict=True
             )
             assert not names & set(pairs)
 
@@ -83,17 +83,17 @@ def test_what_is_asked_for_in_vain_is_not_there(dataset: TabletopDataset) -> Non
 
 def test_labels_belong_to_their_command(dataset: TabletopDataset, tabletop_recorded: Path) -> None:
     """The normalized chunk of the pursued command, brought back, is the one that was recorded."""
-    given, wanted = SeededBatches(dataset, 6, 2).batch(0, 0, 1)
+    inputs, target = SeededBatches(dataset, 6, 2).batch(0, 0, 1)
     for row in range(6):
         step = int(np.random.default_rng([2, 0, row]).integers(dataset.count))
         asked = int(dataset._rows["asked"][step])
         chunk = dataset.processor.statistics.action.columns(slice(0, 3)).unnormalize(
-            wanted.continuous[row, 0, :, :3].numpy()
+            target.continuous[row, 0, :, :3].numpy()
         )
         np.testing.assert_allclose(chunk, dataset._rows["actions"][step, asked, :, :3], atol=1e-5)
         command = dataset._tables[dataset.episode_of[step]][0][asked]
-        assert wanted.concepts["colour"][row, 0] == COLOUR_NAMES.index(command.thing[0])
-    assert bool((given.tokens[:, 0] != 0).any())
+        assert target.concepts["colour"][row, 0] == COLOUR_NAMES.index(command.thing[0])
+    assert bool((inputs.tokens[:, 0] != 0).any())
 
 
 def test_sentences_are_roughened_only_by_words_that_say_nothing(tabletop_recorded: Path, tmp_path: Path) -> None:

@@ -57,16 +57,16 @@ def test_a_glance_is_what_the_eyes_say_of_the_picture(make: Callable[..., Made],
     vain = [dataset.absent(s, rng) for s, rng in zip(steps, looking, strict=True)]
     images = {c: varied(dataset.pictures[c][np.array(steps)], looking) for c in ("front", "wrist")}
     with torch.inference_mode():
-        seen = network.eval().look(images, batch.wanted.concepts)
+        seen = network.eval().look(images, batch.target.concepts)
     for camera in ("front", "wrist"):
         for part in ("thing", "goal", "free"):
-            there, said = getattr(batch.glances[camera], part), getattr(seen[camera], part)
-            assert there.shape == said.shape
-            torch.testing.assert_close(there, said, atol=2e-3, rtol=2e-3)  # kept with 11 bits
-    assert batch.wanted.present.tolist() == [[1.0] * (ASKED - 1) + [0.0]] * 5
+            there, output = getattr(batch.glances[camera], part), getattr(seen[camera], part)
+            assert there.shape == output.shape
+            torch.testing.assert_close(there, output, atol=2e-3, rtol=2e-3)  # kept with 11 bits
+    assert batch.target.present.tolist() == [[1.0] * (ASKED - 1) + [0.0]] * 5
     named = [command.thing for command in vain]
 
-    said_to_be = zip(batch.wanted.concepts["colour"][:, -1], batch.wanted.concepts["kind"][:, -1], strict=True)
+    said_to_be = zip(batch.target.concepts["colour"][:, -1], batch.target.concepts["kind"][:, -1], strict=True)
     assert [(COLOUR_NAMES[c], KIND_NAMES[k]) for c, k in said_to_be] == named
 
 
@@ -79,7 +79,7 @@ def test_columns_belong_to_their_commands(make: Callable[..., Made], tabletop_re
         for column in range(ASKED - 1):
             which = column % len(commands)
             chunk = dataset.processor.statistics.action.columns(slice(0, 3)).unnormalize(
-                batch.wanted.continuous[row, column, :, :3].numpy()
+                batch.target.continuous[row, column, :, :3].numpy()
             )
             np.testing.assert_allclose(chunk, dataset._rows["actions"][step, which, :, :3], atol=1e-5)
 
@@ -101,7 +101,7 @@ def test_deciding_learns_and_the_eyes_stay(make: Callable[..., Made], tabletop_r
         assert torch.equal(weights, before[name]) == stays, name
     with torch.inference_mode():
         batch = SeededBatches(GlanceDataset(dataset, network, 2, CPU), 16, 5).batch(0, 0, 1)
-        first, last = (m.decision_loss(batch.glances, batch.state, batch.wanted)[0] for m in (network, after))
+        first, last = (m.decision_loss(batch.glances, batch.state, batch.target)[0] for m in (network, after))
     assert last < 0.85 * first
 
 
@@ -157,4 +157,4 @@ def test_what_cannot_be_is_named(make: Callable[..., Made], tabletop_recorded: P
         train_action_head(dataset, tmp_path / "other", tmp_path / "out", options, CPU)
     batch = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
     with pytest.raises(ValueError, match="is missing"):
-        network.decision_loss(batch.glances, batch.state, replace(batch.wanted, goal=None))
+        network.decision_loss(batch.glances, batch.state, replace(batch.target, goal=None))

@@ -92,12 +92,12 @@ class DrawnModel(VlaModel):
         """Return the data and the noise (M, H, A) that the network predicts at `x`, at step `step` of `path_times`."""
 
     def predict_guided(
-        self, given: ModelInput, known: Tensor, weights: Tensor, generator: torch.Generator | None = None
+        self, inputs: ModelInput, known: Tensor, weights: Tensor, generator: torch.Generator | None = None
     ) -> ModelOutput:
         """Sample chunks that match known rows; computes gradients whatever the caller's grad mode.
 
         Args:
-            given: The input.
+            inputs: The input.
             known: (H, A) known rows, laid out as in `ModelTarget.actions`.
             weights: (H,), 1 to keep a row, 0 to leave it free.
             generator: As in `predict`.
@@ -105,17 +105,17 @@ class DrawnModel(VlaModel):
         Raises:
             ValueError: for known rows or weights of another shape.
         """
-        self.check(given)
+        self.check(inputs)
         shape = (self.config.horizon, self.config.action.width)
         if tuple(known.shape) != shape or tuple(weights.shape) != shape[:1]:
             raise ValueError(f"known rows {tuple(known.shape)} with weights {tuple(weights.shape)}, expected {shape}")
         with torch.no_grad():
-            context = self.context(given, look=True)
+            context = self.context(inputs, look=True)
             noise = self.path_start(self.draw_noise(context, generator))
         actions = integrate_towards(
             lambda x, step: self.estimate(x, step, context), noise, self.path_times(), known.float(), weights.float()
         )
-        return self.output(actions, context, given)
+        return self.output(actions, context, inputs)
 
     def draw_noise(self, context: Context, generator: torch.Generator | None, seed: int | None = None) -> Tensor:
         """Return standard normal noise (M, H, A), float32, for the M pairs of `context`.
@@ -130,9 +130,9 @@ class DrawnModel(VlaModel):
         fixed = torch.Generator().manual_seed(self.config.seed if seed is None else seed)
         return torch.randn(1, *shape, generator=fixed, device="cpu").to(device).expand(rows, *shape)
 
-    def output(self, actions: Tensor, context: Context, given: ModelInput) -> ModelOutput:
-        """Return the output of chunks (M, H, A) and of the context's predictions, with the axes (B, N) of `given`."""
-        pairs = tuple(given.tokens.shape[:2])
+    def output(self, actions: Tensor, context: Context, inputs: ModelInput) -> ModelOutput:
+        """Return the output of chunks (M, H, A) and of the context's predictions, with the axes (B, N) of `inputs`."""
+        pairs = tuple(inputs.tokens.shape[:2])
         actions = actions.to(context.summary.dtype).unflatten(0, pairs)
         return replace(
             ModelOutput.from_actions(actions, self.config.action),

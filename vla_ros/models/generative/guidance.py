@@ -46,8 +46,8 @@ def integrate_towards(
     for step, (time, later) in enumerate(pairwise(times)):
         with torch.enable_grad():
             at = x.detach().requires_grad_(True)
-            data, said = estimate(at, step)
+            data, predicted_noise = estimate(at, step)
             (correction,) = torch.autograd.grad(data, at, ((known - data) * pull).detach())
-        velocity = (data - said).detach() + guidance_strength(time) * correction
+        velocity = (data - predicted_noise).detach() + guidance_strength(time) * correction
         x = at.detach() + (later - time) * velocity
     return x

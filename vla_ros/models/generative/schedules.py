@@ -102,37 +102,37 @@ class NoiseSchedule:
         """Return v, the direction in which x_t rotates from data to noise."""
         return self._at("sqrt_bar", t, x_0) * noise - self._at("sqrt_one_minus_bar", t, x_0) * x_0
 
-    def wanted(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    def target(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """Return the network's target at (x_0, t, noise), by `prediction`."""
         if self.prediction == "epsilon":
             return noise
         return x_0 if self.prediction == "sample" else self.velocity(x_0, t, noise)
 
-    def believed(self, x_t: Tensor, t: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (x_0, noise) implied by the network's output `said` at `x_t`; the inverse of `wanted`."""
+    def believed(self, x_t: Tensor, t: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (x_0, noise) implied by the network's `output` at `x_t`; the inverse of `target`."""
         signal, spread = self._at("sqrt_bar", t, x_t), self._at("sqrt_one_minus_bar", t, x_t)
         if self.prediction == "epsilon":
-            return (x_t - spread * said) / signal, said
+            return (x_t - spread * output) / signal, output
         if self.prediction == "sample":
-            return said, (x_t - signal * said) / spread
-        return signal * x_t - spread * said, spread * x_t + signal * said
+            return output, (x_t - signal * output) / spread
+        return signal * x_t - spread * output, spread * x_t + signal * output
 
     def posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean (B, ...) and variance (B, 1, ...) of q(x_{t-1} | x_t, x_0); at t = 0 they are x_0 and 0."""
         mean = self._at("posterior_x_0", t, x_t) * x_0 + self._at("posterior_x_t", t, x_t) * x_t
         return mean, self._at("posterior_variance", t, x_t)
 
-    def p_sample(self, x_t: Tensor, t: Tensor, said: Tensor, noise: Tensor, bound: float | None = None) -> Tensor:
-        """Sample x_{t-1} from the posterior at the x_0 implied by `said`.
+    def p_sample(self, x_t: Tensor, t: Tensor, output: Tensor, noise: Tensor, bound: float | None = None) -> Tensor:
+        """Sample x_{t-1} from the posterior at the x_0 implied by `output`.
 
         Args:
             x_t: Current point of the chain.
             t: Its steps.
-            said: The network's output there.
+            output: The network's output there.
             noise: Standard normal, as `x_t`; unused at t = 0.
             bound: Largest absolute value that x_0 may have; None for any.
         """
-        x_0, _ = self.believed(x_t, t, said)
+        x_0, _ = self.believed(x_t, t, output)
         mean, variance = self.posterior(x_0 if bound is None else x_0.clamp(-bound, bound), x_t, t)
         return mean + variance.sqrt() * noise
 
@@ -140,7 +140,7 @@ class NoiseSchedule:
         self,
         x_t: Tensor,
         t: Tensor,
-        said: Tensor,
+        output: Tensor,
         earlier: Tensor,
         eta: float = 0.0,
         noise: Tensor | None = None,
@@ -151,13 +151,13 @@ class NoiseSchedule:
         Args:
             x_t: Current point of the chain.
             t: Its steps.
-            said: The network's output there.
+            output: The network's output there.
             earlier: Target steps, (B,) long.
             eta: 0 follows the deterministic path, 1 has the variance of the posterior.
             noise: Standard normal, as `x_t`; needed when `eta` is not 0.
             bound: Largest absolute value that x_0 may have; None for any.
         """
-        x_0, epsilon = self.believed(x_t, t, said)
+        x_0, epsilon = self.believed(x_t, t, output)
         now = self._at("alphas_cumprod", t, x_t)
         ends = (earlier < 0).view_as(now)
         there = self._at("alphas_cumprod", earlier.clamp(min=0), x_t).masked_fill(ends, 1.0)

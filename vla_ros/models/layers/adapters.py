@@ -34,9 +34,9 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        said: Tensor = self.base(values)
-        change: Tensor = self.up(functional.relu(self.down(said)))
-        return said + change
+        output: Tensor = self.base(values)
+        change: Tensor = self.up(functional.relu(self.down(output)))
+        return output + change
 
 
 def insert_adapters(network: nn.Module, layers: Iterable[str], width: int) -> None:

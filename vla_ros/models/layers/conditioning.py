@@ -100,22 +100,22 @@ class ContextEncoder(nn.Module):
         self.target = nn.Linear(width, 3)
         self.present = nn.Linear(width, 1)
 
-    def forward(self, given: ModelInput, look: bool = False) -> Context:
+    def forward(self, inputs: ModelInput, look: bool = False) -> Context:
         """Encode; each image once, whatever the number of instructions for its scene."""
-        scenes, sentences, length = given.tokens.shape
-        flat = given.tokens.reshape(scenes * sentences, length)
+        scenes, sentences, length = inputs.tokens.shape
+        flat = inputs.tokens.reshape(scenes * sentences, length)
         words, real = self.text(flat)
         sentence = mean_over_words(self.text_projection(words), real)[:, None]
-        images, found_tokens = given.images, []
+        images, found_tokens = inputs.images, []
         if self.found is not None:
             assert isinstance(self.images, TrunkImageEncoder)
             assert isinstance(self.text, TrunkTextEncoder)
-            images = self.images.maps.features(given.images)
+            images = self.images.maps.features(inputs.images)
             questions = self.text.read(flat)[2].unflatten(0, (scenes, sentences))
             for name, found in self.images.maps.ground(images, questions).items():
                 found_tokens.append(self.found[name](grounding_vector(found))[:, None])
         seen = repeat_scenes(self.image_projection(self.images(images)), sentences)
-        state = repeat_scenes(self.state(given.state[:, None]), sentences)
+        state = repeat_scenes(self.state(inputs.state[:, None]), sentences)
         asked = self.queries + self.sentence(sentence) + state
         found, weights = self.look(asked, context=seen, look=look)
         tokens = self.norm(torch.cat([found, sentence, state, *found_tokens], dim=1))
@@ -128,13 +128,13 @@ def _to_width(before: int, width: int) -> nn.Module:
     return nn.Identity() if before == width else nn.Linear(before, width)
 
 
-def belief_losses(context: Context, wanted: ModelTarget) -> dict[str, Tensor]:
+def belief_losses(context: Context, target: ModelTarget) -> dict[str, Tensor]:
     """Return the losses of the named object's position (if the target has it) and presence."""
-    there = wanted.present.flatten()
-    said = functional.binary_cross_entropy_with_logits(context.present, there)
-    parts = {"present": 0.2 * said}
-    if wanted.target is not None:
-        places = functional.smooth_l1_loss(context.target, wanted.target.flatten(0, 1), reduction="none", beta=0.1)
+    there = target.present.flatten()
+    presence = functional.binary_cross_entropy_with_logits(context.present, there)
+    parts = {"present": 0.2 * presence}
+    if target.target is not None:
+        places = functional.smooth_l1_loss(context.target, target.target.flatten(0, 1), reduction="none", beta=0.1)
         parts["target"] = mean_where(places.mean(dim=-1), there)
     return parts
 

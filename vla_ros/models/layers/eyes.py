@@ -78,9 +78,9 @@ class VisionEncoder(nn.Module):
         near = self.near((image - 0.5).contiguous(memory_format=torch.channels_last))
         seen = self.trunk(near)
         size = seen.shape[-2:]
-        said = [self.colour(near), self.kind(seen), self.keep(seen), self.free(seen)]
+        output = [self.colour(near), self.kind(seen), self.keep(seen), self.free(seen)]
         with full_precision(image):
-            colour, kind, kept, free = (values.flatten(2).to(self.sharpen.dtype) for values in said)
+            colour, kind, kept, free = (values.flatten(2).to(self.sharpen.dtype) for values in output)
             return self._view(colour, kind, kept, free, probs, size)
 
     def _view(

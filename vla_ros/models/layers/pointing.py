@@ -56,6 +56,6 @@ def cell_loss(logs: Tensor, size: tuple[int, int], pixels: Tensor, classes: Tens
     column = (pixels[..., 0] * width).long().clamp(0, width - 1)
     row = (pixels[..., 1] * height).long().clamp(0, height - 1)
     at = (row * width + column)[:, None].expand(-1, logs.shape[1], -1)
-    said = logs.gather(2, at)  # (B, C, N)
-    wanted = said.gather(1, classes.clamp(max=logs.shape[1] - 1)[:, None])[:, 0]
-    return -(wanted * visible).sum() / visible.sum().clamp(min=1.0)
+    output = logs.gather(2, at)  # (B, C, N)
+    target = output.gather(1, classes.clamp(max=logs.shape[1] - 1)[:, None])[:, 0]
+    return -(target * visible).sum() / visible.sum().clamp(min=1.0)

@@ -125,8 +125,8 @@ class InstructionParser(nn.Module):
             return states
         # Instructions are padded at the end, where a backward GRU would begin: pack them.
         packed = nn.utils.rnn.pack_padded_sequence(sorts, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        said = self.sentence(packed)[0]
-        return nn.utils.rnn.pad_packed_sequence(said, batch_first=True, total_length=sorts.shape[1])[0]
+        output = self.sentence(packed)[0]
+        return nn.utils.rnn.pad_packed_sequence(output, batch_first=True, total_length=sorts.shape[1])[0]
 
     def _described(self, flat: Tensor) -> Tensor:
         words = self.vectors[flat].to(self.role.weight.dtype)

@@ -76,15 +76,15 @@ class SceneStream(nn.Module):
         self.word_positions = learned_positions(c.words, width)
         self.words_at = self.images.count + 1
 
-    def prefix(self, given: ModelInput) -> Prefix:
+    def prefix(self, inputs: ModelInput) -> Prefix:
         """Encode a checked input as M = B * N sequences."""
-        sentences = given.tokens.shape[1]
-        words = given.tokens.flatten(0, 1)
-        scene = torch.cat([self.image_projection(self.images(given.images)), self.state(given.state[:, None])], dim=1)
-        said = self.embedding(words) + self.word_positions[: words.shape[1]]
+        sentences = inputs.tokens.shape[1]
+        words = inputs.tokens.flatten(0, 1)
+        scene = torch.cat([self.image_projection(self.images(inputs.images)), self.state(inputs.state[:, None])], dim=1)
+        output = self.embedding(words) + self.word_positions[: words.shape[1]]
         if self.text is not None and self.text_projection is not None:
-            said = said + self.text_projection(self.text(words)[0])
-        tokens = torch.cat([repeat_scenes(scene, sentences), said], dim=1)
+            output = output + self.text_projection(self.text(words)[0])
+        tokens = torch.cat([repeat_scenes(scene, sentences), output], dim=1)
         before = torch.ones(len(words), self.words_at, dtype=torch.bool, device=words.device)
         return Prefix(tokens, torch.cat([before, words != 0], dim=1), words)
 
@@ -95,13 +95,13 @@ class SceneStream(nn.Module):
             parts["language"] = self.transformer.backbone(self.embedding)
         return parts
 
-    def word_looks(self, given: ModelInput) -> dict[str, Tensor]:
+    def word_looks(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): attention of each word, summing to 1, including padding."""
-        prefix = self.prefix(given)
+        prefix = self.prefix(inputs)
         _, weights = self.transformer(prefix.tokens, prefix.real, look=True)
         assert weights is not None
         part = weights[:, self.words_at : self.words_at + prefix.words.shape[1], : self.images.count]
-        return self.images.looks(part.unflatten(0, given.tokens.shape[:2]))
+        return self.images.looks(part.unflatten(0, inputs.tokens.shape[:2]))
 
     def looks(self, weights: Tensor, words: Tensor, shape: tuple[int, ...]) -> dict[str, Tensor]:
         """Return camera to (B, N, h', w'): mean attention of the words (M, T) that are not padding."""

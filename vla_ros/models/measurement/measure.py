@@ -79,13 +79,13 @@ def example(
     words = min(WORDS, int(config.get("words", WORDS)))
     horizon = int(config["horizon"])
     columns = ActionColumns.from_dict(config["action"]) if "action" in config else ActionColumns()
-    given = ModelInput(
+    inputs = ModelInput(
         {n: torch.rand(scenes, 3, *s, generator=generator).to(device, precision) for n, s in config["cameras"].items()},
         normal(scenes, int(config["state_width"])),
         torch.randint(2, int(config["vocabulary"]), (scenes, 1, words), generator=generator).to(device),
     )
     one = torch.ones(scenes, 1, device=device, dtype=precision)
-    return given, ModelTarget(
+    return inputs, ModelTarget(
         normal(scenes, 1, horizon, columns.continuous),
         one[..., None, None].expand(-1, -1, horizon, columns.binary),
         one,
@@ -112,12 +112,12 @@ def measure(
     torch.manual_seed(0)
     network: VlaModel = build_model(name, config).to(device, precision)
     weights = sum(p.numel() * p.element_size() for p in network.parameters())
-    given, _ = example(config, 1, device, precision)
+    inputs, _ = example(config, 1, device, precision)
     network.eval()
     with torch.inference_mode():
-        acts = _times_ms(lambda: network.predict(given), device, seconds)
+        acts = _times_ms(lambda: network.predict(inputs), device, seconds)
         with PeakMemory() as acting:
-            network.predict(given)
+            network.predict(inputs)
     step_ms = step_mb = plain = None
     if train:
         batch = example(config, TRAINED_SCENES, device, precision)

@@ -123,21 +123,21 @@ class ClipModel(VlaModel):
         scale: Tensor = self.clip.logit_scale.exp()
         return scale * self.encode_images(images) @ self.encode_text(tokens).T
 
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene; images are encoded once per scene."""
-        self.check(given)
+        self.check(inputs)
         config = self.config
-        pairs = (given.tokens.shape[0], given.tokens.shape[1])
-        text = self._read(given.tokens.flatten(0, 1))
+        pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
+        text = self._read(inputs.tokens.flatten(0, 1))
         memory, attention, seen_features = [], {}, []
         for index, name in enumerate(config.cameras):
-            seen = self._see(given.images[name])
+            seen = self._see(inputs.images[name])
             memory.append(repeat_scenes(self.project_vision(seen.last_hidden_state) + self.cameras[index], pairs[1]))
             feature = functional.normalize(self.clip.visual_projection(seen.pooler_output), dim=-1)
             seen_features.append(repeat_scenes(feature, pairs[1]))
             attention[name] = self._where(seen.last_hidden_state, text.feature, pairs, self.grids[name])
         pair = self.project_pair(torch.cat([torch.stack(seen_features).mean(dim=0), text.feature], dim=-1))[:, None]
-        state = repeat_scenes(self.state(given.state), pairs[1])[:, None]
+        state = repeat_scenes(self.state(inputs.state), pairs[1])[:, None]
         memory += [self.project_text(text.words), pair, state]
         real = torch.ones(*pair.shape[:1], sum(m.shape[1] for m in memory), dtype=torch.bool, device=pair.device)
         real[:, -2 - text.real.shape[1] : -2] = text.real
@@ -146,34 +146,34 @@ class ClipModel(VlaModel):
             tokens, _ = block(tokens, context=torch.cat(memory, dim=1), context_mask=real[:, None, None, :])
         return self._say(self.norm(tokens), pairs, attention)
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the chunk, if the object is there, and of the object's position and presence."""
-        self.check(given, wanted)
-        return total(chunk_losses(self.predict(given), wanted, self.config.action))
+        self.check(inputs, target)
+        return total(chunk_losses(self.predict(inputs), target, self.config.action))
 
-    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+    def word_attention(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): the softmax of the scaled cosine between each word and every patch.
 
         A word's feature represents the instruction up to it, since CLIP's text tower is causal.
         """
-        self.check(given)
-        pairs = (given.tokens.shape[0], given.tokens.shape[1])
-        words = functional.normalize(self.clip.text_projection(self._read(given.tokens.flatten(0, 1)).words), dim=-1)
+        self.check(inputs)
+        pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
+        words = functional.normalize(self.clip.text_projection(self._read(inputs.tokens.flatten(0, 1)).words), dim=-1)
         looks = {}
         for name, grid in self.grids.items():
-            patches = self._patches(self._see(given.images[name]).last_hidden_state, pairs[1])
-            cosine = words[:, : given.tokens.shape[2]] @ patches.transpose(1, 2)
+            patches = self._patches(self._see(inputs.images[name]).last_hidden_state, pairs[1])
+            cosine = words[:, : inputs.tokens.shape[2]] @ patches.transpose(1, 2)
             weights = (self.clip.logit_scale.exp() * cosine).softmax(dim=-1)
             looks[name] = weights.unflatten(-1, grid).unflatten(0, pairs)
         return looks
 
-    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+    def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return CLIP's scaled cosine of each camera's images and each instruction, as "similarity_<camera>"."""
-        scenes, sentences = given.tokens.shape[:2]
-        text = self._read(given.tokens.flatten(0, 1)).feature.unflatten(0, (scenes, sentences))
+        scenes, sentences = inputs.tokens.shape[:2]
+        text = self._read(inputs.tokens.flatten(0, 1)).feature.unflatten(0, (scenes, sentences))
         scale = self.clip.logit_scale.exp()
         return {
-            f"similarity_{name}": scale * (text @ self.encode_images(given.images[name])[..., None])[..., 0]
+            f"similarity_{name}": scale * (text @ self.encode_images(inputs.images[name])[..., None])[..., 0]
             for name in self.grids
         }
 

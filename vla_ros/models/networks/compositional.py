@@ -117,34 +117,34 @@ class CompositionalModel(VlaModel):
         """
         self.reader.set_word_vectors(vectors)
 
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene."""
-        return self._say(given)[0]
+        return self._say(inputs)[0]
 
     def read(self, tokens: Tensor) -> dict[str, Tensor]:
         """Parse instructions (B, N, T) into logits of each concept, (B, N, classes)."""
         logits: dict[str, Tensor] = self.reader(tokens)
         return logits
 
-    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+    def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return the predicted position of the goal, (B, N, 3) normalized, and the probabilities of each concept."""
-        thoughts = self._say(given)[1]
+        thoughts = self._say(inputs)[1]
         return {"goal": thoughts.place, **{name: values.softmax(dim=-1) for name, values in thoughts.logits.items()}}
 
-    def _say(self, given: ModelInput, concepts: Mapping[str, Tensor] | None = None) -> tuple[ModelOutput, _Thoughts]:
+    def _say(self, inputs: ModelInput, concepts: Mapping[str, Tensor] | None = None) -> tuple[ModelOutput, _Thoughts]:
         """Return the output and its intermediate results; known `concepts` replace the parsed ones."""
-        self.check(given)
-        logits = self.reader(given.tokens)
+        self.check(inputs)
+        logits = self.reader(inputs.tokens)
         if concepts:
-            probs = self._certain(concepts, given.state)
+            probs = self._certain(concepts, inputs.state)
         else:
-            probs = {name: _decided(values).to(given.state.dtype) for name, values in logits.items()}
-        views = {name: eye(given.images[name], probs) for name, eye in self.eyes.items()}
+            probs = {name: _decided(values).to(inputs.state.dtype) for name, values in logits.items()}
+        views = {name: eye(inputs.images[name], probs) for name, eye in self.eyes.items()}
         looks = {name: view.thing_look for name, view in views.items()}
         # Convolutions tolerate bf16; keypoints and metric offsets need fp32.
-        with full_precision(given.state):
+        with full_precision(inputs.state):
             output, place = self._decide(
-                probs, {name: view.target_features for name, view in views.items()}, given.state
+                probs, {name: view.target_features for name, view in views.items()}, inputs.state
             )
         return replace(output, attention=looks), _Thoughts(logits, views, place)
 
@@ -154,20 +154,20 @@ class CompositionalModel(VlaModel):
         return {name: eye(images[name], probs).target_features for name, eye in self.eyes.items()}
 
     def decision_loss(
-        self, target_features: Mapping[str, TargetFeatures], state: Tensor, wanted: ModelTarget
+        self, target_features: Mapping[str, TargetFeatures], state: Tensor, target: ModelTarget
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the action head, given target features and state (B, S), without running vision.
 
         Raises:
             ValueError: when target, goal or concepts are missing.
         """
-        concepts = wanted.concepts
-        if wanted.target is None or wanted.goal is None or not concepts:
+        concepts = target.concepts
+        if target.target is None or target.goal is None or not concepts:
             raise ValueError("deciding is taught by `target`, `goal` and `concepts`: one of them is missing")
-        said, place = self._decide(self._certain(concepts, state), target_features, state)
-        carried = wanted.present * (concepts["goal_kind"] < self.config.kinds)
-        parts = _decision_losses(said, wanted, self.config.action)
-        return total({**parts, "goal": 2.0 * _chunk_error(place, wanted.goal, carried)})
+        output, place = self._decide(self._certain(concepts, state), target_features, state)
+        carried = target.present * (concepts["goal_kind"] < self.config.kinds)
+        parts = _decision_losses(output, target, self.config.action)
+        return total({**parts, "goal": 2.0 * _chunk_error(place, target.goal, carried)})
 
     def _certain(self, concepts: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
         """Return known concepts (B, N) as one-hot probabilities (B, N, classes)."""
@@ -201,7 +201,7 @@ class CompositionalModel(VlaModel):
         )
         return output, place
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: chunk, keypoints and positions of object and goal, presence, and concepts.
 
         Goals, words and the experts of color and kind are trained only if there are `concepts`.
@@ -209,19 +209,19 @@ class CompositionalModel(VlaModel):
         Raises:
             ValueError: when `target`, or the `pixels` of a camera, are missing.
         """
-        self.check(given, wanted)
-        if wanted.concepts and self._only_reads():
-            return total(_word_losses(self.reader(given.tokens), wanted.concepts))
-        said, thoughts = self._say(given, wanted.concepts)
-        missing = [name for name in self.config.cameras if name not in wanted.pixels]
-        if said.target is None or wanted.target is None or missing:
-            lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"
+        self.check(inputs, target)
+        if target.concepts and self._only_reads():
+            return total(_word_losses(self.reader(inputs.tokens), target.concepts))
+        output, thoughts = self._say(inputs, target.concepts)
+        missing = [name for name in self.config.cameras if name not in target.pixels]
+        if output.target is None or target.target is None or missing:
+            lacks = "`target`" if target.target is None else f"`pixels` of {missing}"
             raise ValueError(f"the compositional network is taught where the named thing is: {lacks} is missing")
-        parts = _decision_losses(said, wanted, self.config.action)
-        for name, look in said.attention.items():
-            parts[f"look_{name}"] = 0.1 * pointing_loss(look, wanted.pixels[name], wanted.present)
-        if wanted.concepts:
-            parts |= self._concept_losses(thoughts, wanted)
+        parts = _decision_losses(output, target, self.config.action)
+        for name, look in output.attention.items():
+            parts[f"look_{name}"] = 0.1 * pointing_loss(look, target.pixels[name], target.present)
+        if target.concepts:
+            parts |= self._concept_losses(thoughts, target)
         return total(parts)
 
     def _only_reads(self) -> bool:
@@ -232,18 +232,18 @@ class CompositionalModel(VlaModel):
         trained = [name for name, p in self.named_parameters() if p.requires_grad]
         return bool(trained) and all(name.startswith("reader.") for name in trained)
 
-    def _concept_losses(self, thoughts: _Thoughts, wanted: ModelTarget) -> dict[str, Tensor]:
-        there, concepts = wanted.present, wanted.concepts
+    def _concept_losses(self, thoughts: _Thoughts, target: ModelTarget) -> dict[str, Tensor]:
+        there, concepts = target.present, target.concepts
         parts = _word_losses(thoughts.logits, concepts)
         for name, view in thoughts.views.items():
-            size, pixels = _map_size(view.thing_look), wanted.pixels[name]
+            size, pixels = _map_size(view.thing_look), target.pixels[name]
             parts[f"colour_{name}"] = 0.1 * cell_loss(view.colour, size, pixels, concepts["colour"], there)
             parts[f"kind_{name}"] = 0.1 * cell_loss(view.kind, size, pixels, concepts["kind"], there)
-        if wanted.goal is not None:
+        if target.goal is not None:
             carried = there * (concepts["goal_kind"] < self.config.kinds)
-            parts["goal"] = 2.0 * _chunk_error(thoughts.place, wanted.goal, carried)
+            parts["goal"] = 2.0 * _chunk_error(thoughts.place, target.goal, carried)
             for name, view in thoughts.views.items():
-                size, pixels = _map_size(view.goal_look), wanted.goal_pixels[name]
+                size, pixels = _map_size(view.goal_look), target.goal_pixels[name]
                 parts[f"goal_{name}"] = 0.1 * pointing_loss(view.goal_look, pixels, carried)
                 parts[f"colour_{name}"] = parts[f"colour_{name}"] + 0.1 * cell_loss(
                     view.colour, size, pixels, concepts["goal_colour"], carried
@@ -254,15 +254,15 @@ class CompositionalModel(VlaModel):
         return parts
 
 
-def _decision_losses(said: ModelOutput, wanted: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
-    there = wanted.present
-    assert said.target is not None  # the caller has made sure of both targets, and the network says both
-    assert said.present is not None
-    assert wanted.target is not None
+def _decision_losses(output: ModelOutput, target: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
+    there = target.present
+    assert output.target is not None  # the caller has made sure of both targets, and the network says both
+    assert output.present is not None
+    assert target.target is not None
     return {
-        **action_losses(said, wanted, columns, squared_rotation),
-        "target": 2.0 * _chunk_error(said.target, wanted.target, there),
-        "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, there),
+        **action_losses(output, target, columns, squared_rotation),
+        "target": 2.0 * _chunk_error(output.target, target.target, there),
+        "present": 0.2 * functional.binary_cross_entropy_with_logits(output.present, there),
     }
 
 
@@ -314,5 +314,5 @@ def _perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _chunk_error(said: Tensor, wanted: Tensor, there: Tensor) -> Tensor:
-    return mean_where_present(functional.smooth_l1_loss(said, wanted, reduction="none", beta=0.1), there)
+def _chunk_error(output: Tensor, target: Tensor, there: Tensor) -> Tensor:
+    return mean_where_present(functional.smooth_l1_loss(output, target, reduction="none", beta=0.1), there)

@@ -84,13 +84,13 @@ class DiffusionModel(DrawnModel):
         super().__init__(config)
         self.schedule = NoiseSchedule(config.schedule, config.steps, config.prediction)
 
-    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+    def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return the clean chunk (B, N, H, A) that the denoiser predicts at its first step, from pure noise."""
-        context = self.context(given)
+        context = self.context(inputs)
         noise = self.draw_noise(context, None)
         t = self._steps(noise, self.config.steps - 1)
         guess, _ = self.schedule.believed(noise, t, self.denoise(noise, t, context))
-        return {"first_guess": guess.unflatten(0, given.tokens.shape[:2])}
+        return {"first_guess": guess.unflatten(0, inputs.tokens.shape[:2])}
 
     @property
     def execute(self) -> int:
@@ -103,40 +103,40 @@ class DiffusionModel(DrawnModel):
         The chain keeps the dtype of `x_t`, whatever the network's is.
         """
         inside = context.summary.dtype
-        said: Tensor = self.denoiser(x_t.to(inside), (t.float() + 1.0) / self.config.steps, context)
-        return said.to(x_t.dtype)
+        output: Tensor = self.denoiser(x_t.to(inside), (t.float() + 1.0) / self.config.steps, context)
+        return output.to(x_t.dtype)
 
     def p_losses(self, x_0: Tensor, t: Tensor, noise: Tensor, context: Context) -> Tensor:
         """Return the mean squared error (M,) of the output at the noisy x_t, equation 14 of Ho et al."""
-        said = self.denoise(self.schedule.q_sample(x_0, t, noise), t, context)
-        return ((said - self.schedule.wanted(x_0, t, noise)) ** 2).mean(dim=(1, 2))
+        output = self.denoise(self.schedule.q_sample(x_0, t, noise), t, context)
+        return ((output - self.schedule.target(x_0, t, noise)) ** 2).mean(dim=(1, 2))
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the noise where the object is visible, its location, and whether it is visible."""
-        self.check(given, wanted)
-        context = self.context(given)
-        x_0 = wanted.actions().flatten(0, 1).float()
+        self.check(inputs, target)
+        context = self.context(inputs)
+        x_0 = target.actions().flatten(0, 1).float()
         t = torch.randint(self.config.steps, (len(x_0),), device=x_0.device)
         parts = {
-            "noise": mean_where(self.p_losses(x_0, t, torch.randn_like(x_0), context), wanted.present.flatten()),
-            **belief_losses(context, wanted),
+            "noise": mean_where(self.p_losses(x_0, t, torch.randn_like(x_0), context), target.present.flatten()),
+            **belief_losses(context, target),
         }
         return total(parts)
 
-    def predict(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
+    def predict(self, inputs: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
         """Sample a chunk for every instruction and scene.
 
         Args:
-            given: Images, state and instructions.
+            inputs: Images, state and instructions.
             generator: Source of the noise; None for the noise of `seed`, the same for every scene on every call.
         """
-        self.check(given)
-        context = self.context(given, look=True)
-        return self.output(self.sample(self.draw_noise(context, generator), context, generator), context, given)
+        self.check(inputs)
+        context = self.context(inputs, look=True)
+        return self.output(self.sample(self.draw_noise(context, generator), context, generator), context, inputs)
 
     def continue_from(
         self,
-        given: ModelInput,
+        inputs: ModelInput,
         previous: Tensor,
         done: int,
         strength: float = 0.5,
@@ -147,7 +147,7 @@ class DiffusionModel(DrawnModel):
         The rest, its last row repeated, is noised to a fraction of the chain, which then runs from there.
 
         Args:
-            given: Current images, state and instructions.
+            inputs: Current images, state and instructions.
             previous: (B, N, H, A), the previous chunk, as `actions_of` returns it.
             done: Number of its rows already executed.
             strength: Fraction of the chain that runs: 0 hardly changes the chunk, 1 ignores it.
@@ -156,18 +156,18 @@ class DiffusionModel(DrawnModel):
         Raises:
             ContractError: when `done` or `strength` is out of range.
         """
-        self.check(given)
+        self.check(inputs)
         if not 0 <= done <= self.config.horizon or not 0.0 <= strength <= 1.0:
             raise ContractError(
                 f"done is {done}, expected 0 to {self.config.horizon}; strength is {strength}, expected 0 to 1"
             )
-        context = self.context(given, look=True)
+        context = self.context(inputs, look=True)
         known = previous.flatten(0, 1).float()
         rest, last = known[:, done:], known[:, -1:].expand(-1, done, -1)
         noise = self.draw_noise(context, generator)
         start = round(strength * (self.config.steps - 1))
         x = self.schedule.q_sample(torch.cat([rest, last], dim=1), self._steps(noise, start), noise)
-        return self.output(self.sample(x, context, generator, start), context, given)
+        return self.output(self.sample(x, context, generator, start), context, inputs)
 
     def path_times(self) -> list[float]:
         """Return DDIM's times on the straight path from noise to data, whichever sampler `predict` uses."""
@@ -209,6 +209,6 @@ class DiffusionModel(DrawnModel):
         return torch.full((len(x),), step, dtype=torch.long, device=x.device)
 
 
-def actions_of(said: ModelOutput) -> Tensor:
+def actions_of(output: ModelOutput) -> Tensor:
     """Return (B, N, H, A), the inverse of `ModelOutput.from_actions`."""
-    return torch.cat([said.continuous, said.binary / 4.0], dim=-1)
+    return torch.cat([output.continuous, output.binary / 4.0], dim=-1)

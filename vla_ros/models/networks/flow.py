@@ -57,12 +57,12 @@ class FlowModel(DrawnModel):
     }
     config: FlowConfig
 
-    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+    def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return the chunk (B, N, H, A) that one full step along the velocity predicted at pure noise reaches."""
-        context = self.context(given)
+        context = self.context(inputs)
         noise = self.draw_noise(context, None)
         guess = noise + self.velocity(noise, torch.zeros(len(noise), device=noise.device), context)
-        return {"first_guess": guess.unflatten(0, given.tokens.shape[:2])}
+        return {"first_guess": guess.unflatten(0, inputs.tokens.shape[:2])}
 
     def velocity(self, x: Tensor, time: Tensor, context: Context) -> Tensor:
         """Return dx/dt (M, H, A) at `x` (M, H, A) and `time` (M,), 0 for noise to 1 for data.
@@ -83,32 +83,32 @@ class FlowModel(DrawnModel):
         velocity = self.velocity(x, torch.full((len(x),), time, device=x.device, dtype=x.dtype), context)
         return x + (1.0 - time) * velocity, x - time * velocity
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the velocity where the object is visible, its location, and whether it is visible."""
-        self.check(given, wanted)
-        context = self.context(given)
-        data = wanted.actions().flatten(0, 1).float()
+        self.check(inputs, target)
+        context = self.context(inputs)
+        data = target.actions().flatten(0, 1).float()
         noise = torch.randn_like(data)
         time = draw_times(len(data), data)
         wrong = self.velocity(between(noise, data, time), time, context) - (data - noise)
         parts = {
-            "velocity": mean_where((wrong**2).mean(dim=(1, 2)), wanted.present.flatten()),
-            **belief_losses(context, wanted),
+            "velocity": mean_where((wrong**2).mean(dim=(1, 2)), target.present.flatten()),
+            **belief_losses(context, target),
         }
         return total(parts)
 
-    def predict(self, given: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
+    def predict(self, inputs: ModelInput, generator: torch.Generator | None = None) -> ModelOutput:
         """Sample a chunk for every instruction and scene.
 
         Args:
-            given: Images, state and instructions.
+            inputs: Images, state and instructions.
             generator: Source of the noise; None for the noise of `seed`, the same for every scene on every call.
         """
-        self.check(given)
-        context = self.context(given, look=True)
+        self.check(inputs)
+        context = self.context(inputs, look=True)
         noise = self.draw_noise(context, generator)
         actions = integrate(lambda x, time: self.velocity(x, time, context), noise, self.config.integration_steps)
-        return self.output(actions, context, given)
+        return self.output(actions, context, inputs)
 
 
 def between(noise: Tensor, data: Tensor, time: Tensor) -> Tensor:

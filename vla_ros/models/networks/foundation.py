@@ -151,33 +151,33 @@ class FoundationModel(VlaModel):
             signs = torch.rand(self.config.plans, columns, device=bias.device) < 0.5
             bias[:, :columns] = torch.where(signs, PLAN_SPREAD, -PLAN_SPREAD)
 
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict the most likely plan for every instruction of every scene."""
-        self.check(given)
-        memory = self._remember(given, look=True)
+        self.check(inputs)
+        memory = self._remember(inputs, look=True)
         attention = {}
         if memory.looks is not None:
             looks = mean_over_words(memory.looks, memory.words)
-            attention = self.images.looks(looks.unflatten(0, given.tokens.shape[:2]))
-        features = self._decode(memory).unflatten(0, given.tokens.shape[:2])
+            attention = self.images.looks(looks.unflatten(0, inputs.tokens.shape[:2]))
+        features = self._decode(memory).unflatten(0, inputs.tokens.shape[:2])
         return replace(self._output(features, self._mixture(features)), attention=attention)
 
-    def distribution(self, given: ModelInput) -> ActionMixture:
+    def distribution(self, inputs: ModelInput) -> ActionMixture:
         """Return the distribution over chunks, with leading axes (B, N)."""
-        self.check(given)
-        return self._mixture(self._decode(self._remember(given)).unflatten(0, given.tokens.shape[:2]))
+        self.check(inputs)
+        return self._mixture(self._decode(self._remember(inputs)).unflatten(0, inputs.tokens.shape[:2]))
 
-    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+    def word_attention(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): attention of each word, averaged over heads and fusion blocks."""
-        self.check(given)
-        memory = self._remember(given, look=True)
+        self.check(inputs)
+        memory = self._remember(inputs, look=True)
         if memory.looks is None:
             return {}
-        return self.images.looks(memory.looks.unflatten(0, given.tokens.shape[:2]))
+        return self.images.looks(memory.looks.unflatten(0, inputs.tokens.shape[:2]))
 
-    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+    def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return the mixture: plan weights (B, N, K), means, standard deviations, probabilities of binary columns."""
-        found = self.distribution(given)
+        found = self.distribution(inputs)
         return {
             "plans": found.weights.softmax(dim=-1),
             "means": found.means,
@@ -193,29 +193,29 @@ class FoundationModel(VlaModel):
         """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.images, camera)
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the negative log density per number of the expert's chunk, plus the losses of the other heads."""
-        self.check(given, wanted)
-        features = self._decode(self._remember(given)).unflatten(0, given.tokens.shape[:2])
+        self.check(inputs, target)
+        features = self._decode(self._remember(inputs)).unflatten(0, inputs.tokens.shape[:2])
         mixture = self._mixture(features)
-        actions = wanted.actions()
+        actions = target.actions()
         density = mixture.log_prob(actions) / (self.config.horizon * self.config.action.width)
         # The density above is divided by the numbers in a chunk, so that the choice of the plan has almost no weight in
         # it. This term has the same gradient with respect to the mixture weights, but without the division.
         choice = mixture.responsibilities(actions).detach() * mixture.weights.float().log_softmax(dim=-1)
         parts = {
-            "actions": mean_where_present(-density, wanted.present),
-            "plan": 0.2 * mean_where_present(-choice.sum(dim=-1), wanted.present),
+            "actions": mean_where_present(-density, target.present),
+            "plan": 0.2 * mean_where_present(-choice.sum(dim=-1), target.present),
         }
-        parts |= side_losses(self._output(features, mixture), wanted)
+        parts |= side_losses(self._output(features, mixture), target)
         return total(parts)
 
-    def _remember(self, given: ModelInput, look: bool = False) -> _Memory:
+    def _remember(self, inputs: ModelInput, look: bool = False) -> _Memory:
         """Encode and fuse."""
-        sentences = given.tokens.shape[1]
-        seen = repeat_scenes(self.image_projection(self.images(given.images)), sentences)
-        words, real = self.text(given.tokens.flatten(0, 1))
-        arm = repeat_scenes(self.actions(given.state[:, None]), sentences)
+        sentences = inputs.tokens.shape[1]
+        seen = repeat_scenes(self.image_projection(self.images(inputs.images)), sentences)
+        words, real = self.text(inputs.tokens.flatten(0, 1))
+        arm = repeat_scenes(self.actions(inputs.state[:, None]), sentences)
         fused = torch.cat([self.text_projection(words), arm], dim=1)
         real_fused = functional.pad(real, (0, 1), value=True)
         looks = []

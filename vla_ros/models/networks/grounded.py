@@ -126,57 +126,57 @@ class GroundedModel(VlaModel):
         told = 2 * config.width + config.state_width + 6
         self.head = ChunkHead(told, config.hidden, config.horizon, config.action, beliefs=False)
 
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict a chunk and the position of the object for every instruction of every scene."""
-        self.check(given)
-        detections = self.detector(given.images)
-        return self._decide(given, detections, self._match(detections, given.tokens))
+        self.check(inputs)
+        detections = self.detector(inputs.images)
+        return self._decide(inputs, detections, self._match(detections, inputs.tokens))
 
-    def match(self, given: ModelInput) -> Matching:
+    def match(self, inputs: ModelInput) -> Matching:
         """Return how well each instruction matches each object."""
-        self.check(given)
-        return self._match(self.detector(given.images), given.tokens)
+        self.check(inputs)
+        return self._match(self.detector(inputs.images), inputs.tokens)
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss: the chunk, the objects' positions (one instruction per object), and the matching.
 
         Raises:
             ValueError: when `target` is missing.
         """
-        self.check(given, wanted)
-        if wanted.target is None:
+        self.check(inputs, target)
+        if target.target is None:
             raise ValueError("the grounded network is taught where the named object is: `target` is missing")
-        detections = self.detector(given.images)
-        matching = self._match(detections, given.tokens)
-        slots = assign(detections.places, wanted.target, wanted.present, detections.confidence)
-        meant = torch.where(wanted.present > 0, slots, detections.places.shape[1])
-        parts = chunk_losses(self._decide(given, detections, matching), wanted, self.config.action)
+        detections = self.detector(inputs.images)
+        matching = self._match(detections, inputs.tokens)
+        slots = assign(detections.places, target.target, target.present, detections.confidence)
+        meant = torch.where(target.present > 0, slots, detections.places.shape[1])
+        parts = chunk_losses(self._decide(inputs, detections, matching), target, self.config.action)
         parts["match"] = functional.cross_entropy(
             torch.cat([matching.scores, matching.none[..., None]], dim=-1).flatten(0, 1), meant.flatten()
         )
-        parts.update(_detection_losses(detections, slots, wanted))
+        parts.update(_detection_losses(detections, slots, target))
         return total(parts)
 
-    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+    def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return match probabilities (B, N, K + 1), and the confidence and position of each object."""
-        found = self.detector(given.images)
-        sentences = given.tokens.shape[1]
+        found = self.detector(inputs.images)
+        sentences = inputs.tokens.shape[1]
         return {
-            "match": self._match(found, given.tokens).probabilities,
+            "match": self._match(found, inputs.tokens).probabilities,
             "confidence": found.confidence.sigmoid()[:, None].expand(-1, sentences, -1),
             "places": found.places[:, None].expand(-1, sentences, -1, -1),
         }
 
-    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+    def word_attention(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): the image regions of the objects that attend to each word.
 
         An object attends to words (cross-attention), and its detector to patches; this is the product of the two.
         Empty for a detector without attention maps.
         """
-        self.check(given)
-        found = self.detector(given.images)
-        pairs = (given.tokens.shape[0], given.tokens.shape[1])
-        words, real = self.text(given.tokens.flatten(0, 1))
+        self.check(inputs)
+        found = self.detector(inputs.images)
+        pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
+        words, real = self.text(inputs.tokens.flatten(0, 1))
         things = self.object_norm(repeat_scenes(found.features, pairs[1]))
         _, weights = self.read(things, words, real[:, None, None, :], look=True)
         assert weights is not None
@@ -250,29 +250,29 @@ class GroundedModel(VlaModel):
             ..., 0
         ]
 
-    def _decide(self, given: ModelInput, detections: Detections, matching: Matching) -> ModelOutput:
-        pairs = (given.tokens.shape[0], given.tokens.shape[1])
+    def _decide(self, inputs: ModelInput, detections: Detections, matching: Matching) -> ModelOutput:
+        pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
         share = matching.scores.softmax(dim=-1)  # (B, N, K): which object, given that it is there
         thing = (share @ detections.features).flatten(0, 1)
         place = (share @ detections.places).flatten(0, 1)
-        state = repeat_scenes(given.state, pairs[1])
-        words, real = self.text(given.tokens.flatten(0, 1))
+        state = repeat_scenes(inputs.state, pairs[1])
+        words, real = self.text(inputs.tokens.flatten(0, 1))
         # As in the keypoint network, the offset from the tool to the object is an explicit input.
         told = [thing, mean_over_words(words, real), state, place.detach(), place.detach() - state[:, :3]]
         looks = {
             name: (share @ look.flatten(2)).unflatten(-1, look.shape[2:]) for name, look in detections.looks.items()
         }
-        said: ModelOutput = self.head(torch.cat(told, dim=-1), pairs)
+        output: ModelOutput = self.head(torch.cat(told, dim=-1), pairs)
         present = matching.scores.logsumexp(dim=-1) - matching.none
-        return replace(said, target=place.unflatten(0, pairs), present=present, attention=looks)
+        return replace(output, target=place.unflatten(0, pairs), present=present, attention=looks)
 
 
-def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) -> Tensor:
+def assign(places: Tensor, target: Tensor, present: Tensor, confidence: Tensor) -> Tensor:
     """Assign a slot to each named object, (B, N) long: nearest pairs first, no slot twice.
 
     Args:
         places: (B, K, 3), positions predicted by the detector.
-        wanted: (B, N, 3), true positions.
+        target: (B, N, 3), true positions.
         present: (B, N), 1 where there is an object; the others get slot 0.
         confidence: (B, K) logits; a confident slot may be `SURENESS` farther away than an unconfident one. Otherwise
             slots that still predict the same position would take turns, and none would ever become confident.
@@ -283,7 +283,7 @@ def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) 
     if int(present.sum(dim=1).max()) > places.shape[1]:
         raise ValueError(f"{int(present.sum(dim=1).max())} things in a scene, expected at most {places.shape[1]}")
     with torch.no_grad():
-        cost = (wanted[:, :, None] - places[:, None]).norm(dim=-1) - SURENESS * confidence.sigmoid()[:, None]
+        cost = (target[:, :, None] - places[:, None]).norm(dim=-1) - SURENESS * confidence.sigmoid()[:, None]
         cost = cost.masked_fill(present[..., None] <= 0, float("inf")).float()
         slots = torch.zeros(present.shape, dtype=torch.long, device=places.device)
         scene = torch.arange(len(places), device=places.device)
@@ -296,24 +296,24 @@ def assign(places: Tensor, wanted: Tensor, present: Tensor, confidence: Tensor) 
     return slots
 
 
-def _detection_losses(detections: Detections, slots: Tensor, wanted: ModelTarget) -> dict[str, Tensor]:
+def _detection_losses(detections: Detections, slots: Tensor, target: ModelTarget) -> dict[str, Tensor]:
     """Return the losses of the slots: positions of their objects, in space and in each image, and confidence."""
-    there = wanted.present
-    assert wanted.target is not None
+    there = target.present
+    assert target.target is not None
     places = detections.places.gather(1, slots[..., None].expand(-1, -1, 3))
     nothing = torch.zeros_like(detections.confidence)
     held = nothing.scatter_reduce(1, slots, there.to(nothing), reduce="amax")  # precision differs under autocast
     parts = {
         "place": mean_where_present(
-            functional.smooth_l1_loss(places, wanted.target, reduction="none", beta=0.1), there
+            functional.smooth_l1_loss(places, target.target, reduction="none", beta=0.1), there
         ),
         "confidence": functional.binary_cross_entropy_with_logits(detections.confidence, held),
     }
     for name, points in detections.points.items():
-        if name in wanted.pixels:
-            pixels = wanted.pixels[name]
+        if name in target.pixels:
+            pixels = target.pixels[name]
             visible = there * torch.isfinite(pixels).all(dim=-1)
-            said = points.gather(1, slots[..., None].expand(-1, -1, 2))
-            wrong = functional.smooth_l1_loss(said, torch.nan_to_num(pixels), reduction="none", beta=0.05)
+            predicted = points.gather(1, slots[..., None].expand(-1, -1, 2))
+            wrong = functional.smooth_l1_loss(predicted, torch.nan_to_num(pixels), reduction="none", beta=0.05)
             parts[f"point_{name}"] = 2.0 * mean_where_present(wrong, visible)
     return parts

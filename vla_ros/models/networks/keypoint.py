@@ -99,15 +99,15 @@ class KeypointModel(VlaModel):
         self.present = nn.Linear(seen, 1)
         self.plan = _perceptron(seen + 6, config.hidden, config.horizon * config.action.width)
 
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene."""
-        self.check(given)
-        scenes, sentences = given.tokens.shape[:2]
-        words = self._read(given.tokens)
-        images = given.images if self.maps is None else self.maps.features(given.images)
+        self.check(inputs)
+        scenes, sentences = inputs.tokens.shape[:2]
+        words = self._read(inputs.tokens)
+        images = inputs.images if self.maps is None else self.maps.features(inputs.images)
         looks = {name: eye(images[name], words) for name, eye in self.eyes.items()}
-        state = given.state[:, None].expand(-1, sentences, -1)
-        found = self._found(images, given.tokens)
+        state = inputs.state[:, None].expand(-1, sentences, -1)
+        found = self._found(images, inputs.tokens)
         seen = torch.cat([*(look.features for look in looks.values()), *found, state, words], dim=-1)
         target = self.locate(seen)
         # The offset to the object is an explicit input of the MLP below, which would have to learn it otherwise.
@@ -150,27 +150,27 @@ class KeypointModel(VlaModel):
         """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.maps, camera)
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the chunk, if the object is there, and of its keypoints, position and presence.
 
         Raises:
             ValueError: when `target`, or the `pixels` of a camera, are missing.
         """
-        self.check(given, wanted)
-        said = self.predict(given)
-        missing = [name for name in self.config.cameras if name not in wanted.pixels]
-        if said.target is None or said.present is None or wanted.target is None or missing:
-            lacks = "`target`" if wanted.target is None else f"`pixels` of {missing}"
+        self.check(inputs, target)
+        output = self.predict(inputs)
+        missing = [name for name in self.config.cameras if name not in target.pixels]
+        if output.target is None or output.present is None or target.target is None or missing:
+            lacks = "`target`" if target.target is None else f"`pixels` of {missing}"
             raise ValueError(f"the keypoint network is taught where the named object is: {lacks} is missing")
-        there = wanted.present
-        target = functional.smooth_l1_loss(said.target, wanted.target, reduction="none", beta=0.1)
+        there = target.present
+        distance = functional.smooth_l1_loss(output.target, target.target, reduction="none", beta=0.1)
         parts = {
-            **action_losses(said, wanted, self.config.action, squared_rotation),
-            "target": 2.0 * mean_where_present(target, there),
-            "present": 0.2 * functional.binary_cross_entropy_with_logits(said.present, wanted.present),
+            **action_losses(output, target, self.config.action, squared_rotation),
+            "target": 2.0 * mean_where_present(distance, there),
+            "present": 0.2 * functional.binary_cross_entropy_with_logits(output.present, target.present),
         }
-        for name, attention in said.attention.items():
-            parts[f"look_{name}"] = 0.1 * pointing_loss(attention, wanted.pixels[name], there)
+        for name, attention in output.attention.items():
+            parts[f"look_{name}"] = 0.1 * pointing_loss(attention, target.pixels[name], there)
         return total(parts)
 
 

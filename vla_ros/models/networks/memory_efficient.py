@@ -119,29 +119,29 @@ class MemoryEfficientModel(VlaModel):
         """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.vision, camera)
 
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene; images are encoded once per scene."""
-        self.check(given)
+        self.check(inputs)
         config = self.config
-        pairs = (given.tokens.shape[0], given.tokens.shape[1])
-        sentence = self.sentence(self._read(given.tokens.flatten(0, 1)))
+        pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
+        sentence = self.sentence(self._read(inputs.tokens.flatten(0, 1)))
         scale, shift = self.film(sentence)[:, None].chunk(2, dim=-1)
         found, attention = [], {}
         for name in config.cameras:
-            patches = self.patch(self._see(given.images[name]).flatten(2).transpose(1, 2)) + self.positions[name]
+            patches = self.patch(self._see(inputs.images[name]).flatten(2).transpose(1, 2)) + self.positions[name]
             patches = functional.gelu(repeat_scenes(patches, pairs[1]) * (1.0 + scale) + shift)
             asked = self.asks[name](sentence).unflatten(-1, (config.looks, config.width))
             weights = (asked @ patches.transpose(1, 2) / config.width**0.5).softmax(dim=-1)  # (M, looks, P)
             found.append((weights @ patches).flatten(1))
             attention[name] = weights.mean(dim=1).unflatten(-1, self.grids[name])
-        state = repeat_scenes(given.state, pairs[1])
+        state = repeat_scenes(inputs.state, pairs[1])
         output: ModelOutput = self.head(torch.cat([*found, sentence, state], dim=-1), pairs, attention)
         return output
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the chunk, if the object is there, and of the object's position and presence."""
-        self.check(given, wanted)
-        return total(chunk_losses(self.predict(given), wanted, self.config.action))
+        self.check(inputs, target)
+        return total(chunk_losses(self.predict(inputs), target, self.config.action))
 
     def _see(self, image: Tensor) -> Tensor:
         """Return EfficientNet's last feature map (B, C, h', w'), block by block; or a trunk's."""

@@ -4,8 +4,8 @@ For each new image, only the convolutions and two MLPs run. The encoding of the 
 network trained on sequences carries a recurrent state from image to image:
 
     cache = network.new_cache()
-    for given in frames:
-        said = network.predict_next(given, cache)     # new words reset the cache
+    for inputs in frames:
+        output = network.predict_next(inputs, cache)  # new words reset the cache
 """
 
 from __future__ import annotations
@@ -137,23 +137,23 @@ class RealTimeModel(VlaModel):
         """Return an empty cache, for one run."""
         return RealTimeCache()
 
-    def predict(self, given: ModelInput, cache: RealTimeCache | None = None) -> ModelOutput:
+    def predict(self, inputs: ModelInput, cache: RealTimeCache | None = None) -> ModelOutput:
         """Predict chunks; with a cache, unchanged words are not encoded again."""
-        self.check(given)
+        self.check(inputs)
         cache = self.new_cache() if cache is None else cache
-        cache.begin(given.tokens)
+        cache.begin(inputs.tokens)
         if cache.words is None:
-            cache.words, cache.reads = self._read(given.tokens.flatten(0, 1)), cache.reads + 1
-        return self._decide(given, cache)
+            cache.words, cache.reads = self._read(inputs.tokens.flatten(0, 1)), cache.reads + 1
+        return self._decide(inputs, cache)
 
-    def predict_next(self, given: ModelInput, cache: RealTimeCache) -> ModelOutput:
+    def predict_next(self, inputs: ModelInput, cache: RealTimeCache) -> ModelOutput:
         """Predict chunks for the image that follows those in `cache`."""
-        return self.predict(given, cache)
+        return self.predict(inputs, cache)
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of single images, each the first of its run."""
-        self.check(given, wanted)
-        return total(chunk_losses(self.predict(given), wanted, self.config.action))
+        self.check(inputs, target)
+        return total(chunk_losses(self.predict(inputs), target, self.config.action))
 
     def compute_sequence_loss(
         self, frames: Sequence[tuple[ModelInput, ModelTarget]]
@@ -166,7 +166,7 @@ class RealTimeModel(VlaModel):
         if not frames:
             raise ValueError("a sequence of 0 frames was given, expected at least 1")
         cache = self.new_cache()
-        parts = [chunk_losses(self.predict(given, cache), wanted, self.config.action) for given, wanted in frames]
+        parts = [chunk_losses(self.predict(inputs, cache), target, self.config.action) for inputs, target in frames]
         return total({name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]})
 
     def _see(self, image: Tensor) -> Tensor:
@@ -189,13 +189,13 @@ class RealTimeModel(VlaModel):
         last = (tokens != 0).sum(dim=1).clamp(min=1) - 1
         return outputs.gather(1, last[:, None, None].expand(-1, 1, outputs.shape[-1]))[:, 0]
 
-    def _decide(self, given: ModelInput, cache: RealTimeCache) -> ModelOutput:
-        pairs = (given.tokens.shape[0], given.tokens.shape[1])
-        maps = [self.reduce(self._see(given.images[name])).flatten(1) for name in self.config.cameras]
+    def _decide(self, inputs: ModelInput, cache: RealTimeCache) -> ModelOutput:
+        pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
+        maps = [self.reduce(self._see(inputs.images[name])).flatten(1) for name in self.config.cameras]
         assert cache.words is not None
         scale, shift = self.film(cache.words).chunk(2, dim=-1)
         seen = repeat_scenes(self.look(torch.cat(maps, dim=1)), pairs[1]) * (1.0 + scale) + shift
-        state = repeat_scenes(given.state, pairs[1])
+        state = repeat_scenes(inputs.state, pairs[1])
         vector = functional.silu(self.enter(torch.cat([functional.silu(seen), state, cache.words], dim=-1)))
         if self.memory is not None:
             cache.state = self.memory(vector, cache.state)

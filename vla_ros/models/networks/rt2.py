@@ -96,10 +96,10 @@ class Rt2Model(VlaModel):
         ids = self.first_action + c.bins
         self.stream = SceneStream(c, ids)
         width = self.stream.width
-        said = min(c.predicted_rows or c.horizon, c.horizon)
-        self.rows = [round(i * (c.horizon - 1) / max(1, said - 1)) for i in range(said)]
+        predicted = min(c.predicted_rows or c.horizon, c.horizon)
+        self.rows = [round(i * (c.horizon - 1) / max(1, predicted - 1)) for i in range(predicted)]
         self.columns = c.action.width
-        self.count = said * self.columns
+        self.count = predicted * self.columns
         self.slots = learned_positions(self.count, width)
         self.head = nn.Linear(width, ids, bias=False)
         self.present = nn.Linear(width, 1)
@@ -108,11 +108,11 @@ class Rt2Model(VlaModel):
         self.bins = ActionBins(-bound, bound, c.bins)  # no buffer: bf16 would move its edges
         self.row_weights = _interpolation(self.rows, c.horizon)
 
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene, by greedy decoding."""
-        self.check(given)
-        shape = given.tokens.shape[:2]
-        prefix = self.stream.prefix(given)
+        self.check(inputs)
+        shape = inputs.tokens.shape[:2]
+        prefix = self.stream.prefix(inputs)
         tokens, logits, begin, weights = self._decode(prefix)
         return ModelOutput(
             **self._columns(tokens.unflatten(0, shape), logits.unflatten(0, shape)),
@@ -122,37 +122,37 @@ class Rt2Model(VlaModel):
         )
 
     def decode_tokens(
-        self, given: ModelInput, temperature: float = 0.0, generator: torch.Generator | None = None
+        self, inputs: ModelInput, temperature: float = 0.0, generator: torch.Generator | None = None
     ) -> Tensor:
         """Return action tokens (B, N, rows, columns), ids of the vocabulary; sampled at a `temperature` above 0."""
-        self.check(given)
-        flat = self._decode(self.stream.prefix(given), temperature, generator)[0]
-        tokens: Tensor = flat.unflatten(0, given.tokens.shape[:2]).unflatten(-1, (-1, self.columns))
+        self.check(inputs)
+        flat = self._decode(self.stream.prefix(inputs), temperature, generator)[0]
+        tokens: Tensor = flat.unflatten(0, inputs.tokens.shape[:2]).unflatten(-1, (-1, self.columns))
         return tokens
 
-    def language_logits(self, given: ModelInput) -> Tensor:
+    def language_logits(self, inputs: ModelInput) -> Tensor:
         """Return next-token logits (B, N, T + 1, ids) before each word and after the last."""
-        self.check(given)
-        prefix = self.stream.prefix(given)
+        self.check(inputs)
+        prefix = self.stream.prefix(inputs)
         tokens, real = prefix.followed_by(self._embed_begin(len(prefix.tokens)))
         features, _ = self.stream.transformer(tokens, real)
-        logits: Tensor = self.head(self._before_words(features)).unflatten(0, given.tokens.shape[:2])
+        logits: Tensor = self.head(self._before_words(features)).unflatten(0, inputs.tokens.shape[:2])
         return logits
 
-    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+    def word_attention(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): attention of each word, averaged over heads and blocks."""
-        self.check(given)
-        return self.stream.word_looks(given)
+        self.check(inputs)
+        return self.stream.word_looks(inputs)
 
-    def own_heads(self, given: ModelInput) -> dict[str, Tensor]:
+    def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return the action tokens, the probabilities of their bins, and those of the next word at each position."""
-        self.check(given)
-        tokens, logits, _, _ = self._decode(self.stream.prefix(given))
-        shape = given.tokens.shape[:2]
+        self.check(inputs)
+        tokens, logits, _, _ = self._decode(self.stream.prefix(inputs))
+        shape = inputs.tokens.shape[:2]
         return {
             "tokens": tokens.unflatten(0, shape).unflatten(-1, (-1, self.columns)),
             "bins": logits.softmax(dim=-1).unflatten(0, shape).unflatten(2, (-1, self.columns)),
-            "language": self.language_logits(given).softmax(dim=-1),
+            "language": self.language_logits(inputs).softmax(dim=-1),
         }
 
     def backbones(self) -> dict[str, Backbone]:
@@ -163,33 +163,33 @@ class Rt2Model(VlaModel):
         """Return the shape of the feature map that may replace a camera's image."""
         return cached_shape(self.config, self.stream.images, camera)
 
-    def tokenize(self, wanted: ModelTarget) -> Tensor:
+    def tokenize(self, target: ModelTarget) -> Tensor:
         """Return the action tokens (B, N, rows, columns) of a target."""
-        values = wanted.actions()[:, :, self.rows].float()
+        values = target.actions()[:, :, self.rows].float()
         edges = torch.tensor(self.bins.edges, dtype=torch.float32, device=values.device)
         bins = [torch.bucketize(values[..., i].contiguous(), edges[i], right=True) for i in range(self.columns)]
         return torch.stack(bins, dim=-1) + self.first_action
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the cross entropy of the expert's action tokens and of the words, over the whole vocabulary."""
-        self.check(given, wanted)
-        shape = given.tokens.shape[:2]
-        prefix = self.stream.prefix(given)
-        actions = self.tokenize(wanted).flatten(2)  # (B, N, count)
+        self.check(inputs, target)
+        shape = inputs.tokens.shape[:2]
+        prefix = self.stream.prefix(inputs)
+        actions = self.tokenize(target).flatten(2)  # (B, N, count)
         features, first = self._teach(prefix, actions.flatten(0, 1))
         logits = self.head(features[:, first:]).float()
         taught = functional.cross_entropy(logits.flatten(0, 1), actions.flatten(), reduction="none")
         begin = features[:, first]
-        said = ModelOutput(
-            wanted.continuous,
-            wanted.binary,
+        output = ModelOutput(
+            target.continuous,
+            target.binary,
             target=self.target(begin).unflatten(0, shape),
             present=self.present(begin)[:, 0].unflatten(0, shape),
         )
         parts = {
-            "actions": mean_where_present(taught.view_as(actions), wanted.present),
+            "actions": mean_where_present(taught.view_as(actions), target.present),
             "language": self.config.language_weight * self._language_loss(features, prefix.words),
-            **side_losses(said, wanted),
+            **side_losses(output, target),
         }
         return total(parts)
 
@@ -203,8 +203,8 @@ class Rt2Model(VlaModel):
     def _language_loss(self, features: Tensor, words: Tensor) -> Tensor:
         """Return the cross entropy of each next word, and of `begin` after the last."""
         logits = self.head(self._before_words(features, words.shape[1])).float()
-        wanted = functional.pad(words, (0, 1)).scatter(1, (words != 0).sum(dim=1, keepdim=True), self.begin)
-        return functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=0)
+        target = functional.pad(words, (0, 1)).scatter(1, (words != 0).sum(dim=1, keepdim=True), self.begin)
+        return functional.cross_entropy(logits.flatten(0, 1), target.flatten(), ignore_index=0)
 
     def _before_words(self, features: Tensor, words: int | None = None) -> Tensor:
         """Return the features before each of T words and after the last, (M, T + 1, D)."""
@@ -220,15 +220,15 @@ class Rt2Model(VlaModel):
         features, weights = self.stream.transformer(tokens, real, cache, look=True)
         assert weights is not None
         begin = features[:, -1]
-        said: list[Tensor] = []
+        output: list[Tensor] = []
         scores: list[Tensor] = []
         for slot in range(self.count):
             scores.append(self._constrain(features[:, -1]))
-            said.append(self.first_action + _choose(scores[-1], temperature, generator))
+            output.append(self.first_action + _choose(scores[-1], temperature, generator))
             if slot + 1 < self.count:
                 real = functional.pad(real, (0, 1), value=True)
-                features, _ = self.stream.transformer(self._embed_actions(said[-1][:, None], slot), real, cache)
-        return torch.stack(said, dim=1), torch.stack(scores, dim=1), begin, weights
+                features, _ = self.stream.transformer(self._embed_actions(output[-1][:, None], slot), real, cache)
+        return torch.stack(output, dim=1), torch.stack(scores, dim=1), begin, weights
 
     def _constrain(self, feature: Tensor) -> Tensor:
         """Return the logits (M, bins) of the action tokens only, so that no other id can be chosen."""

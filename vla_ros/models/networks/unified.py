@@ -77,11 +77,11 @@ class UnifiedModel(VlaModel):
         self.present = nn.Linear(width, 1)
         self.target = nn.Linear(width, 3)
 
-    def predict(self, given: ModelInput) -> ModelOutput:
+    def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict row after row, each fed back before the next, for every instruction about every scene."""
-        self.check(given)
-        shape = given.tokens.shape[:2]
-        prefix = self.stream.prefix(given)
+        self.check(inputs)
+        shape = inputs.tokens.shape[:2]
+        prefix = self.stream.prefix(inputs)
         cache = self.stream.transformer.new_cache()
         tokens, real = prefix.followed_by(self._start(len(prefix.tokens)))
         features, weights = self.stream.transformer(tokens, real, cache, look=True)
@@ -93,13 +93,13 @@ class UnifiedModel(VlaModel):
             token = self._read(_as_read(rows[-1], self.config.action)[:, None], slot)
             features, _ = self.stream.transformer(token, real, cache)
             rows.append(self.say(features[:, -1]))
-        said = self._output(torch.stack(rows, dim=1), start, shape)
-        return replace(said, attention=self.stream.looks(weights, prefix.words, shape))
+        output = self._output(torch.stack(rows, dim=1), start, shape)
+        return replace(output, attention=self.stream.looks(weights, prefix.words, shape))
 
-    def word_attention(self, given: ModelInput) -> dict[str, Tensor]:
+    def word_attention(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return (B, N, T, h', w') by camera: attention of each word, averaged over heads and blocks."""
-        self.check(given)
-        return self.stream.word_looks(given)
+        self.check(inputs)
+        return self.stream.word_looks(inputs)
 
     def backbones(self) -> dict[str, Backbone]:
         """Return the parts that accept published weights."""
@@ -109,14 +109,14 @@ class UnifiedModel(VlaModel):
         """Return the shape of the features accepted in place of a camera's image; see `VlaModel.cached_shape`."""
         return cached_shape(self.config, self.stream.images, camera)
 
-    def compute_loss(self, given: ModelInput, wanted: ModelTarget) -> tuple[Tensor, dict[str, float]]:
+    def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of every row given the rows before it, plus the losses of the other heads."""
-        self.check(given, wanted)
-        prefix = self.stream.prefix(given)
-        features = self._teach(prefix, wanted.actions().flatten(0, 1))
-        said = self._output(self.say(features), features[:, 0], given.tokens.shape[:2])
-        parts = action_losses(said, wanted, self.config.action, smooth_rotation)
-        return total({**parts, **side_losses(said, wanted)})
+        self.check(inputs, target)
+        prefix = self.stream.prefix(inputs)
+        features = self._teach(prefix, target.actions().flatten(0, 1))
+        output = self._output(self.say(features), features[:, 0], inputs.tokens.shape[:2])
+        parts = action_losses(output, target, self.config.action, smooth_rotation)
+        return total({**parts, **side_losses(output, target)})
 
     def _teach(self, prefix: Prefix, actions: Tensor) -> Tensor:
         """Return the features (M, H, D) that predict each row from the rows before it; actions (M, H, A)."""

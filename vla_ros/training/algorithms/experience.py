@@ -58,5 +58,5 @@ class ExperienceBatches:
         rng = np.random.default_rng([self._seed, update])
         index = rng.integers(len(self), size=self._size)[part::parts]
         images = {camera: image_tensor(pictures[index]) for camera, pictures in self._images.items()}
-        given = ModelInput(images, self._states[index], self._tokens[index][:, None])
-        return Experience(given, self._explored[index], torch.from_numpy(self._advantage[index]))
+        inputs = ModelInput(images, self._states[index], self._tokens[index][:, None])
+        return Experience(inputs, self._explored[index], torch.from_numpy(self._advantage[index]))

@@ -39,7 +39,7 @@ DISCOUNT = 0.9
 class Experience:
     """Steps of a policy's rollout: its input, `explored` (B, 3) mean normalized position, `advantage` (B,)."""
 
-    given: ModelInput
+    inputs: ModelInput
     explored: Tensor
     advantage: Tensor
 
@@ -114,20 +114,20 @@ class PolicyGradient:
         """Return the loss and its terms."""
         # Networks may behave differently in training mode; the ratio compares policies at inference.
         network.eval()
-        said = network.predict(batch.given)  # type: ignore[operator]
+        output = network.predict(batch.inputs)  # type: ignore[operator]
         with torch.no_grad():
-            before, cloned = self._played.predict(batch.given), self._cloned.predict(batch.given)
+            before, cloned = self._played.predict(batch.inputs), self._cloned.predict(batch.inputs)
         two_variances = 2.0 * self._sigma**2
 
         def error(positions: Tensor) -> Tensor:
             return (batch.explored - positions[:, 0].mean(dim=1)).square().sum(dim=-1)
 
-        moved = said.continuous[..., TOOL]
+        moved = output.continuous[..., TOOL]
 
         ratio = torch.exp((error(before.continuous[..., TOOL]) - error(moved)) / two_variances)
         low, high = RATIO_RANGE
         gain = torch.minimum(ratio * batch.advantage, ratio.clamp(low, high) * batch.advantage).mean()
         drift = (moved - cloned.continuous[..., TOOL]).square().sum(dim=-1).mean() / two_variances
-        grip = (said.binary.sigmoid() - cloned.binary.sigmoid()).square().mean()
+        grip = (output.binary.sigmoid() - cloned.binary.sigmoid()).square().mean()
         loss = -gain + self._anchor * (drift + grip)
         return loss, {"gain": float(gain.detach()), "divergence": float(drift.detach()), "grip": float(grip.detach())}

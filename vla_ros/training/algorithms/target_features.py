@@ -40,7 +40,7 @@ class GlanceBatch:
 
     glances: Mapping[str, TargetFeatures]
     state: Tensor
-    wanted: ModelTarget
+    target: ModelTarget
 
 
 class GlanceDataset:
@@ -148,7 +148,7 @@ class GlanceDataset:
 
 def decide(network: CompositionalModel, batch: GlanceBatch) -> tuple[Tensor, dict[str, float]]:
     """Return the loss of the action head."""
-    return network.decision_loss(batch.glances, batch.state, batch.wanted)
+    return network.decision_loss(batch.glances, batch.state, batch.target)
 
 
 def _eyes(network: CompositionalModel) -> str:

@@ -168,22 +168,22 @@ class PickDataset:
         present = [[1.0] * len(n) + [0.0] for n in names]
         processor = self.processor
         actions = _with_absent(rows["actions"][index])
-        target = _with_absent(rows["target"][index])
+        position = _with_absent(rows["target"][index])
         continuous, binary = processor.targets(actions)
-        given = ModelInput(
+        inputs = ModelInput(
             images=(self._read_images or self.images)(index, generators),
             state=processor.state(rows["state"][index]),
             tokens=torch.stack([processor.tokens(group) for group in sentences]),
         )
-        wanted = ModelTarget(
+        target = ModelTarget(
             continuous=continuous,
             binary=binary,
-            target=processor.places(target),
+            target=processor.places(position),
             pixels={c: float_tensor(_with_absent(rows[f"pixel_{c}"][index])) for c in self.cameras},
             present=float_tensor(np.array(present)),
             concepts={k: torch.from_numpy(v) for k, v in concept_columns(_picks(asked)).items()},
         )
-        return given, wanted
+        return inputs, target
 
     def _absent(self, names: tuple[str, ...], rng: np.random.Generator) -> str:
         elsewhere = [kind for kind in self.kinds if kind not in names]

@@ -212,15 +212,15 @@ class RecordedDataset:
         read, processor, past = self._read_images or self.images, self.processor, self._past[index]
         frames = [(read(seen, generators), processor.state(self._states[seen])) for seen in past.T]
         images, state = processor.stack(frames)
-        said = [self._said(step, rng) for step, rng in zip(index, generators, strict=True)]
+        output = [self._said(step, rng) for step, rng in zip(index, generators, strict=True)]
         continuous, binary = processor.targets(self._chunks[index])
-        given = ModelInput(images, state, processor.tokens(said)[:, None])
-        wanted = ModelTarget(
+        inputs = ModelInput(images, state, processor.tokens(output)[:, None])
+        target = ModelTarget(
             continuous=continuous[:, None],
             binary=binary[:, None],
             present=torch.ones(len(index), 1),
         )
-        return given, wanted
+        return inputs, target
 
     @property
     def key(self) -> str | None:

@@ -200,13 +200,13 @@ class TabletopDataset:
         sentences = [
             [self._sentence(command, rng) for command in scene] for scene, rng in zip(commands, generators, strict=True)
         ]
-        given = ModelInput(
+        inputs = ModelInput(
             images=(self._read_images or self.images)(index, generators),
             state=self.states(index),
             tokens=torch.stack([self.processor.tokens(group) for group in sentences]),
         )
         concepts = {name: torch.from_numpy(values) for name, values in concept_columns(commands).items()}
-        return given, self.targets(index, np.array(chosen), concepts)
+        return inputs, self.targets(index, np.array(chosen), concepts)
 
     def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> dict[str, torch.Tensor]:
         """Return the images (B, 3, h, w) of steps, 0 to 1, each in a light drawn by its generator."""

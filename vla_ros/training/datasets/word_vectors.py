@@ -70,8 +70,8 @@ def _sayings(phrases: Sequence[str]) -> NDArray[np.float32]:
     with torch.inference_mode():
         starts = range(0, len(phrases), BATCH)
         for start in tqdm(starts, desc="words", unit="batch", disable=len(starts) < 8):
-            given = tokenizer(list(phrases[start : start + BATCH]), padding=True, return_tensors="pt")
-            states, real = model(**given).last_hidden_state, given["attention_mask"][..., None]
+            inputs = tokenizer(list(phrases[start : start + BATCH]), padding=True, return_tensors="pt")
+            states, real = model(**inputs).last_hidden_state, inputs["attention_mask"][..., None]
             rows.append(torch.nn.functional.normalize((states * real).sum(1) / real.sum(1), dim=-1))
     return torch.cat(rows).numpy()
 
