@@ -15,9 +15,9 @@ from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.training import pipeline
 from vla_ros.training.configuration import (
+    ActionHeadSection,
     DaggerSection,
     DataSection,
-    DecidingSection,
     PreferenceSection,
     TrainingConfig,
 )
@@ -34,7 +34,7 @@ def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data") / "pick"
 
 
-def _config(demonstrations: Path, out: Path, method: str = "cloning") -> TrainingConfig:
+def _config(demonstrations: Path, out: Path, method: str = "bc") -> TrainingConfig:
     return TrainingConfig(
         LoopOptions(steps=4, warm_up=1, save_every=2, report_every=1),
         out=out,
@@ -104,7 +104,7 @@ def test_what_decides_learns_on_alone_also_from_visits(tmp_path: Path, monkeypat
         method="dagger",
         model_options={"channels": 8, "hidden": 16},
         data=DataSection((tmp_path / "data",), episodes=1, seed=10, cache=tmp_path / "cache"),
-        deciding=DecidingSection(5, 4, 1),
+        action_head=ActionHeadSection(5, 4, 1),
         dagger=DaggerSection(1, 1, 50, 0.5, 0),
     )
     figures = _run(config)

@@ -15,13 +15,13 @@ from vla_ros.errors import ContractError, VlaError
 from vla_ros.naming import expected_names
 from vla_ros.processing.features import LONGEST_HISTORY
 from vla_ros.training.algorithms.adaptation import Adaptation
-from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, PartOptions
+from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, ParamGroupOptions
 from vla_ros.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from vla_ros.data.augmentation.images import ImageSettings
 
-METHODS = ("cloning", "dagger", "preferences", "pretraining")
+METHODS = ("bc", "dagger", "preferences", "pretraining")
 
 _Section = TypeVar("_Section")
 
@@ -70,7 +70,7 @@ class DataSection:
 
 
 @dataclass(frozen=True)
-class DecidingSection:
+class ActionHeadSection:
     """Separate training of the action head, after the vision encoder has been trained.
 
     See `vla_ros.training.algorithms.target_features`; of the networks, only `compositional` supports it.
@@ -97,8 +97,8 @@ class DaggerSection:
         episodes: Scenes per round; they vary if some of the demonstrations do.
         seed: First seed of the rollouts.
         decay: In round i, the expert drives with probability decay ** i.
-        steps: Updates after each round; modules whose training ends early (`loop.parts`) stay frozen. 0: only the
-            action head is trained further (`deciding`).
+        steps: Updates after each round; modules whose training ends early (`loop.param_groups`) stay frozen.
+            0: only the action head is trained further (`action_head`).
     """
 
     rounds: int = 3
@@ -148,15 +148,15 @@ class TrainingConfig:
         out: Folder of the checkpoint.
         batch: Recorded steps per update.
         seed: Seed of weights and batches.
-        method: "cloning", "dagger" or "preferences"; the last two start from `start_from`, or clone first.
-            "pretraining": trains a trunk (see `vla_ros.models.trunk`) instead of a policy.
+        method: "bc" (behavior cloning), "dagger" or "preferences"; the last two start from `start_from`, or with
+            behavior cloning. "pretraining": trains a trunk (see `vla_ros.models.trunk`) instead of a policy.
         model_options: Sizes of the network, in place of its defaults.
         start_from: Checkpoint to start from.
         data: Source of the demonstrations.
         loop: Options of the loop.
-        anew: Prefixes of the names of `start_from`'s parameters that are reinitialized; the rest keeps its weights.
+        reinit_modules: Prefixes of the names of `start_from`'s parameters that are reinitialized.
         adaptation: Parameter-efficient fine-tuning.
-        deciding: Training of the action head after that of the whole network.
+        action_head: Training of the action head after that of the whole network.
         dagger: Options of method "dagger".
         preferences: Options of method "preferences".
         held_out: Which episodes are excluded from training, and how the network is evaluated on them.
@@ -169,13 +169,13 @@ class TrainingConfig:
     out: Path = Path("runs/train/pick")
     batch: int = 48
     seed: int = 0
-    method: str = "cloning"
+    method: str = "bc"
     model_options: Mapping[str, Any] = field(default_factory=dict)
     start_from: Path | None = None
-    anew: tuple[str, ...] = ()
+    reinit_modules: tuple[str, ...] = ()
     data: DataSection = field(default_factory=DataSection)
     adaptation: Adaptation = field(default_factory=Adaptation)
-    deciding: DecidingSection = field(default_factory=DecidingSection)
+    action_head: ActionHeadSection = field(default_factory=ActionHeadSection)
     dagger: DaggerSection = field(default_factory=DaggerSection)
     preferences: PreferenceSection = field(default_factory=PreferenceSection)
     held_out: HeldOutOptions = field(default_factory=HeldOutOptions)
@@ -183,22 +183,22 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise VlaError(f"method is '{self.method}', expected one of {METHODS}")
-        if self.method == "pretraining" and (self.world != "tabletop" or self.start_from or self.deciding.steps):
+        if self.method == "pretraining" and (self.world != "tabletop" or self.start_from or self.action_head.steps):
             raise VlaError("a trunk is taught by the labels of the world 'tabletop', from nothing, and decides nothing")
         if self.adaptation.method != "none" and self.start_from is None:
             raise VlaError(f"adaptation '{self.adaptation.method}' fine-tunes a policy: say which in start_from")
-        if self.anew and (self.start_from is None or self.adaptation.method != "none"):
-            raise VlaError(f"{list(self.anew)} begins anew: say in start_from what the rest is, and no adaptation")
+        if self.reinit_modules and (self.start_from is None or self.adaptation.method != "none"):
+            raise VlaError(f"reinit_modules {list(self.reinit_modules)} needs start_from and no adaptation")
         fits = (self.world, self.model, self.adaptation.method) == ("tabletop", "compositional", "none")
-        if self.deciding.steps and not fits:
+        if self.action_head.steps and not fits:
             raise VlaError(
-                f"deciding alone is taught to 'compositional' in the world 'tabletop', without adaptation, not to "
-                f"'{self.model}' in '{self.world}'"
+                f"the action head alone is trained only in 'compositional', in the world 'tabletop', without "
+                f"adaptation, not in '{self.model}' in '{self.world}'"
             )
-        if self.method == "dagger" and self.anew and not self.dagger.steps:
-            raise VlaError(f"{list(self.anew)} would not be taught anew: dagger.steps is 0")
-        if self.method == "dagger" and not (self.dagger.steps or self.deciding.steps):
-            raise VlaError("a round of DAgger would teach nothing: dagger.steps and deciding.steps are 0")
+        if self.method == "dagger" and self.reinit_modules and not self.dagger.steps:
+            raise VlaError(f"reinit_modules {list(self.reinit_modules)} would stay untrained: dagger.steps is 0")
+        if self.method == "dagger" and not (self.dagger.steps or self.action_head.steps):
+            raise VlaError("a round of DAgger would train nothing: dagger.steps and action_head.steps are 0")
 
 
 def load_training_config(path: Path) -> TrainingConfig:
@@ -213,6 +213,8 @@ def load_training_config(path: Path) -> TrainingConfig:
         raise VlaError(f"{path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise VlaError(f"{path} holds {type(values).__name__}, expected lines of 'name: value'")
+    if values.get("method") == "cloning":  # its former name
+        values["method"] = "bc"
     return _section(TrainingConfig, values, str(path))
 
 
@@ -220,7 +222,7 @@ _SECTIONS = {
     "data": DataSection,
     "loop": LoopOptions,
     "adaptation": Adaptation,
-    "deciding": DecidingSection,
+    "action_head": ActionHeadSection,
     "dagger": DaggerSection,
     "preferences": PreferenceSection,
     "words": LanguageAugmentation,
@@ -228,8 +230,21 @@ _SECTIONS = {
 }
 
 
+_FORMER: Mapping[type[Any], Mapping[str, str]] = {
+    TrainingConfig: {"anew": "reinit_modules", "deciding": "action_head"},
+    LoopOptions: {
+        "accumulate": "grad_accum_steps",
+        "average": "ema_decay",
+        "clip": "max_grad_norm",
+        "parts": "param_groups",
+    },
+}
+"""Former names of lines, accepted for one release, to the present ones."""
+
+
 def _section(kind: type[_Section], values: Mapping[str, Any], where: str) -> _Section:
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values = _renamed(values, _FORMER.get(kind, {}), where)
     for name in values:
         if name not in fields:
             raise VlaError(f"{where}: unknown line '{name}'; {expected_names(str(name), sorted(fields))}")
@@ -238,6 +253,14 @@ def _section(kind: type[_Section], values: Mapping[str, Any], where: str) -> _Se
         return kind(**ready)
     except TypeError as error:
         raise VlaError(f"{where}: {error}") from error
+
+
+def _renamed(values: Mapping[str, Any], former: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Return `values` under the present names of their lines."""
+    for name in values:
+        if name in former and former[name] in values:
+            raise VlaError(f"{where}: '{name}' is the former name of '{former[name]}'; remove one of them")
+    return {former.get(name, name): value for name, value in values.items()}
 
 
 def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa: ANN401 (as YAML has it)
@@ -255,10 +278,10 @@ def _value(line: dataclasses.Field[Any], value: Any, where: str) -> Any:  # noqa
         if not isinstance(value, dict):
             raise VlaError(f"{where} is {value!r}, expected lines of 'name: value'")
         return _section(ImageSettings, value, where)
-    if kind == "Mapping[str, PartOptions]":
+    if kind == "Mapping[str, ParamGroupOptions]":
         if not isinstance(value, dict) or not all(isinstance(lines, dict) for lines in value.values()):
-            raise VlaError(f"{where} is {value!r}, expected lines of 'part: {{steps: ..., weight_decay: ...}}'")
-        return {str(part): _section(PartOptions, lines, f"{where}.{part}") for part, lines in value.items()}
+            raise VlaError(f"{where} is {value!r}, expected lines of 'module: {{steps: ..., weight_decay: ...}}'")
+        return {str(part): _section(ParamGroupOptions, lines, f"{where}.{part}") for part, lines in value.items()}
     if kind == "tuple[Path, ...]":
         return tuple(Path(str(one)) for one in (value if isinstance(value, list) else [value]))
     if kind == "tuple[str, ...]":

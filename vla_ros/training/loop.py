@@ -107,7 +107,7 @@ class TrainingLoop:
         options = self.options
         free = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         groups, lengths = [], []
-        for part, one in options.parts.items():
+        for part, one in options.param_groups.items():
             names = [name for name in free if belongs(name, part)]
             if not names:
                 raise VlaError(f"no part '{part}' can be trained, only {sorted({name.split('.')[0] for name in free})}")
@@ -226,7 +226,7 @@ class TrainingLoop:
 
     def _batches(self, source: BatchSource, end: int) -> Iterator[Batch]:
         """Yield this process's parts of the batches of all updates until `end`, in order."""
-        rank, pieces = self._accelerator.process_index, self.options.accumulate
+        rank, pieces = self._accelerator.process_index, self.options.grad_accum_steps
         parts = pieces * self._accelerator.num_processes
         keys = [(update, rank * pieces + piece, parts) for update in range(self.step, end) for piece in range(pieces)]
         if not self.options.workers:
@@ -242,7 +242,7 @@ class TrainingLoop:
         return iter(loader)
 
     def _update(self, batches: Iterator[Batch]) -> tuple[float, dict[str, float]]:
-        accelerator, pieces = self._accelerator, self.options.accumulate
+        accelerator, pieces = self._accelerator, self.options.grad_accum_steps
         self._objective.train()
         self._optimiser.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
@@ -265,14 +265,14 @@ class TrainingLoop:
             if self.step >= length:  # finished parameters must affect neither the optimizer nor the gradient norm
                 for parameter in parameters:
                     parameter.grad = None
-        accelerator.clip_grad_norm_(self._trained, self.options.clip)
+        accelerator.clip_grad_norm_(self._trained, self.options.max_grad_norm)
         self._optimiser.step()
         self._schedule.step()
         self._average()
         return float(accelerator.reduce(total, reduction="mean")), told
 
     def _average(self) -> None:
-        decay = min(self.options.average, (1.0 + self.step) / (10.0 + self.step))
+        decay = min(self.options.ema_decay, (1.0 + self.step) / (10.0 + self.step))
         with torch.no_grad():
             for kept, new in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
                 kept.lerp_(new, 1.0 - decay)

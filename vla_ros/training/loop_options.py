@@ -12,7 +12,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
-class PartOptions:
+class ParamGroupOptions:
     """Training options of one module of a network that differ from those of the rest.
 
     Attributes:
@@ -25,7 +25,9 @@ class PartOptions:
 
     def __post_init__(self) -> None:
         if self.steps < 0 or not self.weight_decay >= 0.0:
-            raise VlaError(f"a part has steps {self.steps} and weight_decay {self.weight_decay}: expected 0 or more")
+            raise VlaError(
+                f"a parameter group has steps {self.steps} and weight_decay {self.weight_decay}: expected 0 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,17 @@ class LoopOptions:
         warm_up: Number of warm-up updates.
         schedule: "cosine": decays to a hundredth at the end; "constant".
         weight_decay: Weight decay of AdamW (Loshchilov and Hutter 2019).
-        clip: Maximum gradient norm.
-        average: Decay of the exponential moving average of the weights.
+        max_grad_norm: Maximum gradient norm.
+        ema_decay: Decay of the exponential moving average of the weights.
         save_every: Updates between saved states.
         report_every: Updates between reports.
-        accumulate: Number of gradient accumulation steps per update.
+        grad_accum_steps: Number of gradient accumulation steps per update.
         precision: Mixed precision of the activations: "no", "bf16" or "fp16".
         checkpointing: Whether to recompute activations in the backward pass instead of keeping them.
         seed: Seed of the networks' random numbers.
         tensorboard: Whether to write the curves for TensorBoard, next to the checkpoint.
         workers: Number of processes that load batches in advance; 0: they are loaded when needed.
-        parts: Options of separately trained modules, by prefix of their parameters' names.
+        param_groups: Options of separately trained modules, by prefix of their parameters' names.
     """
 
     steps: int
@@ -56,30 +58,30 @@ class LoopOptions:
     warm_up: int = 200
     schedule: str = "cosine"
     weight_decay: float = 1e-4
-    clip: float = 1.0
-    average: float = 0.998
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.998
     save_every: int = 500
     report_every: int = 50
-    accumulate: int = 1
+    grad_accum_steps: int = 1
     precision: str = "no"
     checkpointing: bool = False
     seed: int = 0
     tensorboard: bool = False
     workers: int = 0
-    parts: Mapping[str, PartOptions] = field(default_factory=dict)
+    param_groups: Mapping[str, ParamGroupOptions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise VlaError(f"{name} is '{getattr(self, name)}', expected one of {known}")
-        low = {"steps": 1, "warm_up": 0, "save_every": 1, "report_every": 1, "accumulate": 1, "workers": 0}
+        low = {"steps": 1, "warm_up": 0, "save_every": 1, "report_every": 1, "grad_accum_steps": 1, "workers": 0}
         for name, least in low.items():
             if getattr(self, name) < least:
                 raise VlaError(f"{name} is {getattr(self, name)}, expected at least {least}")
-        if not (self.learning_rate > 0.0 and self.clip > 0.0 and 0.0 <= self.average < 1.0):
+        if not (self.learning_rate > 0.0 and self.max_grad_norm > 0.0 and 0.0 <= self.ema_decay < 1.0):
             raise VlaError(
-                f"learning_rate {self.learning_rate}, clip {self.clip}, average {self.average}: expected positive "
-                "numbers, and an average below 1"
+                f"learning_rate {self.learning_rate}, max_grad_norm {self.max_grad_norm}, ema_decay {self.ema_decay}: "
+                "expected positive numbers, and an ema_decay below 1"
             )
 
 

@@ -26,8 +26,8 @@ from vla_ros.language.phrasing import held_out_words, say, taught_words
 from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint
 from vla_ros.policies.driver import PolicyDriver
 from vla_ros.robot.contract import RobotContract, load_contract
-from vla_ros.training.algorithms.action_head import DecidingOptions, train_action_head
-from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, Demonstrations, train_policy
+from vla_ros.training.algorithms.action_head import ActionHeadOptions, train_action_head
+from vla_ros.training.algorithms.behavioral_cloning import BcOptions, Demonstrations, train_policy
 from vla_ros.training.algorithms.dagger import DaggerRound, run_dagger, schedule
 from vla_ros.training.algorithms.experience import ExperienceBatches
 from vla_ros.training.algorithms.preferences import PolicyGradient, advantages, cut_clips, step_features
@@ -170,14 +170,14 @@ class Training:
             notes["data"] = dataset.table()
         figures: dict[str, Any] = {"episodes": dataset.episodes, "recorded_steps": dataset.count}
         if loop is not None:
-            place = out / "whole" if config.deciding.steps else out
-            options = CloningOptions(
+            place = out / "whole" if config.action_head.steps else out
+            options = BcOptions(
                 loop,
                 config.batch,
                 config.seed,
                 config.model_options,
                 config.adaptation,
-                config.anew if first else (),
+                config.reinit_modules if first else (),
                 start_from,
                 self.resume,
                 {**notes, "updates": loop.steps},
@@ -193,7 +193,7 @@ class Training:
                 return train_policy(dataset, self.contract, config.model, place, measured, self.device, curve.add)
 
             figures |= self._drawn(place, train)
-        if config.deciding.steps:
+        if config.action_head.steps:
             figures |= self._decide(dataset, start_from, out, notes)
         return figures
 
@@ -205,7 +205,7 @@ class Training:
         if self.speaks:
             print(f"{dataset.count} views of {dataset.episodes} scenes")
         notes = {"command": self.command, "scenes": dataset.episodes, "views": dataset.count, "seed": config.seed}
-        options = CloningOptions(
+        options = BcOptions(
             config.loop,
             config.batch,
             config.seed,
@@ -227,13 +227,15 @@ class Training:
         self, dataset: Demonstrations, policy: Path | None, out: Path, notes: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Train only the action head."""
-        section = self.config.deciding
+        section = self.config.action_head
         if not isinstance(dataset, TabletopDataset) or policy is None:
-            raise VlaError(f"deciding alone is taught in the world 'tabletop', not in '{self.config.world}'")
+            raise VlaError(
+                f"the action head alone is trained only in the world 'tabletop', not in '{self.config.world}'"
+            )
         loop = replace(
-            self.config.loop, steps=section.steps, learning_rate=section.learning_rate, precision="no", parts={}
+            self.config.loop, steps=section.steps, learning_rate=section.learning_rate, precision="no", param_groups={}
         )
-        options = DecidingOptions(
+        options = ActionHeadOptions(
             loop,
             section.batch,
             section.variants,
@@ -348,7 +350,7 @@ class Training:
             warm_up=10,
             schedule="constant",
             weight_decay=0.0,
-            average=0.9,
+            ema_decay=0.9,
             seed=self.config.seed,
             report_every=10,
         )
@@ -369,7 +371,12 @@ class Training:
         loop = TrainingLoop(
             RewardModel(clips.shape[-1]),  # type: ignore[arg-type]
             LoopOptions(
-                steps=section.reward_steps, learning_rate=2e-3, warm_up=20, weight_decay=1e-3, average=0.99, seed=number
+                steps=section.reward_steps,
+                learning_rate=2e-3,
+                warm_up=20,
+                weight_decay=1e-3,
+                ema_decay=0.99,
+                seed=number,
             ),
             self.device,
             preference_loss,
@@ -393,4 +400,4 @@ class Training:
 
 def finished_parts(loop: LoopOptions) -> LoopOptions:
     """Return `loop` for a network whose separately trained modules are finished: they stay frozen."""
-    return replace(loop, parts={name: replace(one, steps=0) for name, one in loop.parts.items()})
+    return replace(loop, param_groups={name: replace(one, steps=0) for name, one in loop.param_groups.items()})

@@ -20,7 +20,7 @@ from vla_ros.language.phrasing import say, taught_words
 from vla_ros.language.tokenizer import WordTokenizer
 from vla_ros.models.contract import VlaModel
 from vla_ros.models.trunk import Trunk, TrunkConfig, TrunkDescription, load_trunk, save_trunk, thing_names
-from vla_ros.training.algorithms.behavioral_cloning import CloningOptions
+from vla_ros.training.algorithms.behavioral_cloning import BcOptions
 from vla_ros.training.datasets.concepts import COLOUR_NAMES, KIND_NAMES
 from vla_ros.training.datasets.source import SeededBatches
 from vla_ros.training.datasets.tabletop import SENTENCE_LENGTH, TabletopDataset, trainable_pairs
@@ -50,7 +50,7 @@ def trunk_dataset(folders: Iterable[Path], cameras: Iterable[str], cache: Path) 
 def train_trunk(
     dataset: TabletopDataset,
     out: Path,
-    options: CloningOptions,
+    options: BcOptions,
     device: torch.device,
     report: Callable[[TrainingRecord], None] | None = None,
 ) -> float:

@@ -17,15 +17,15 @@ from vla_ros.training.loop_options import LoopOptions
 from vla_ros.yaml_files import parse_yaml
 
 if TYPE_CHECKING:
-    from vla_ros.training.algorithms.action_head import DecidingOptions
-    from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, Demonstrations
+    from vla_ros.training.algorithms.action_head import ActionHeadOptions
+    from vla_ros.training.algorithms.behavioral_cloning import BcOptions, Demonstrations
 
-FREE = frozenset(
+CHANGEABLE = frozenset(
     {
         "steps",
         "save_every",
         "report_every",
-        "accumulate",
+        "grad_accum_steps",
         "precision",
         "checkpointing",
         "tensorboard",
@@ -34,6 +34,9 @@ FREE = frozenset(
 )
 """Loop options that may change when a training is resumed: its length, and how it is carried out."""
 
+STORED = {"max_grad_norm": "clip", "ema_decay": "average", "param_groups": "parts"}
+"""Loop options to their keys in saved states, which are those of earlier versions, so that these can be resumed."""
+
 
 def dataset_fingerprint(dataset: Demonstrations) -> dict[str, Any]:
     """Return a dataset fingerprint; call it before a checkpoint's normalizers replace the fitted ones."""
@@ -41,7 +44,7 @@ def dataset_fingerprint(dataset: Demonstrations) -> dict[str, Any]:
     return {"episodes": dataset.episodes, "steps": dataset.count, "statistics": _digest(statistics)}
 
 
-def cloning_lines(options: CloningOptions, data: dict[str, Any], bundle: PolicyBundle) -> dict[str, Any]:
+def bc_provenance(options: BcOptions, data: dict[str, Any], bundle: PolicyBundle) -> dict[str, Any]:
     """Return the provenance of a cloned policy's weights; `data` comes from `dataset_fingerprint`."""
     return {
         "data": data,
@@ -55,13 +58,13 @@ def cloning_lines(options: CloningOptions, data: dict[str, Any], bundle: PolicyB
         "batch": options.batch,
         "seed": options.seed,
         "adaptation": asdict(options.adaptation),
-        "anew": list(options.anew),
+        "anew": list(options.reinit_modules),
         "start_from": None if options.start_from is None else weights_digest(options.start_from)[:12],
         "loop": _loop(options.loop),
     }
 
 
-def deciding_lines(options: DecidingOptions, data: dict[str, Any], policy: str) -> dict[str, Any]:
+def action_head_provenance(options: ActionHeadOptions, data: dict[str, Any], policy: str) -> dict[str, Any]:
     """Return the provenance of an action head; `policy` is the digest of the initial weights."""
     return {
         "data": data,
@@ -74,7 +77,7 @@ def deciding_lines(options: DecidingOptions, data: dict[str, Any], policy: str) 
 
 
 def _loop(options: LoopOptions) -> dict[str, Any]:
-    lines = {name: value for name, value in asdict(options).items() if name not in FREE}
+    lines = {STORED.get(name, name): value for name, value in asdict(options).items() if name not in CHANGEABLE}
     return lines | {"parts": _one_line(lines["parts"])}
 
 

@@ -14,7 +14,7 @@ from vla_ros.models.checkpoint import load_bundle, load_checkpoint
 from vla_ros.models.contract import ModelInput
 from vla_ros.robot.contract import load_contract
 from vla_ros.training.algorithms.adaptation import Adaptation, adapt, merge_lora
-from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, train_policy
+from vla_ros.training.algorithms.behavioral_cloning import BcOptions, train_policy
 from vla_ros.training.datasets.pick import PickDataset
 from vla_ros.training.loop_options import LoopOptions
 
@@ -43,9 +43,9 @@ def test_nothing_changes_before_it_is_trained_and_little_is_trained(adaptation: 
 
 @pytest.mark.parametrize("adaptation", [LORA, ADAPTERS], ids=lambda a: a.method)
 def test_what_is_saved_acts_as_what_was_trained(adaptation: Adaptation, dataset: PickDataset, tmp_path: Path) -> None:
-    train_policy(dataset, CONTRACT, "keypoint", tmp_path / "base", CloningOptions(LoopOptions(steps=2), 4), CPU)
-    options = CloningOptions(
-        LoopOptions(steps=4, learning_rate=1e-2, warm_up=0, average=0.0),
+    train_policy(dataset, CONTRACT, "keypoint", tmp_path / "base", BcOptions(LoopOptions(steps=2), 4), CPU)
+    options = BcOptions(
+        LoopOptions(steps=4, learning_rate=1e-2, warm_up=0, ema_decay=0.0),
         4,
         adaptation=adaptation,
         start_from=tmp_path / "base",

@@ -19,7 +19,7 @@ from vla_ros.policies.local import LocalPolicy
 from vla_ros.policies.protocol import Policy
 from vla_ros.processing.normalizer import Normalizer
 from vla_ros.robot.contract import load_contract, parse_contract
-from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, train_policy
+from vla_ros.training.algorithms.behavioral_cloning import BcOptions, train_policy
 from vla_ros.training.datasets.pick import PickDataset
 from vla_ros.training.datasets.source import SeededBatches
 from vla_ros.training.loop import TrainingLoop
@@ -41,7 +41,7 @@ def trained(dataset: PickDataset, tmp_path_factory: pytest.TempPathFactory) -> t
         CONTRACT,
         "keypoint",
         out,
-        CloningOptions(loop, batch=6),
+        BcOptions(loop, batch=6),
         CPU,
         lambda record: losses.append(record.loss),
     )
@@ -127,13 +127,13 @@ def _grown(dataset: PickDataset) -> PickDataset:
 
 
 @pytest.fixture(scope="module")
-def begun(dataset: PickDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CloningOptions]:
-    out, options = tmp_path_factory.mktemp("begun"), CloningOptions(LoopOptions(steps=2, warm_up=1), 4, resume=True)
+def begun(dataset: PickDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BcOptions]:
+    out, options = tmp_path_factory.mktemp("begun"), BcOptions(LoopOptions(steps=2, warm_up=1), 4, resume=True)
     train_policy(dataset, CONTRACT, "keypoint", out, options, CPU)
     return out, options
 
 
-def test_weights_go_on_with_no_other_data(begun: tuple[Path, CloningOptions], dataset: PickDataset) -> None:
+def test_weights_go_on_with_no_other_data(begun: tuple[Path, BcOptions], dataset: PickDataset) -> None:
     """They would read its numbers as if they were normalized as before."""
     out, options = begun
     policy = (out / "policy.json").read_bytes()
@@ -152,17 +152,18 @@ def test_weights_go_on_with_no_other_data(begun: tuple[Path, CloningOptions], da
     ],
 )
 def test_weights_go_on_with_no_other_options(
-    begun: tuple[Path, CloningOptions], dataset: PickDataset, changes: dict[str, object], says: str
+    begun: tuple[Path, BcOptions], dataset: PickDataset, changes: dict[str, object], says: str
 ) -> None:
     with pytest.raises(VlaError, match=says):
         train_policy(dataset, CONTRACT, "keypoint", begun[0], replace(begun[1], **changes), CPU)
 
 
 def test_weights_go_on_for_longer_and_from_a_state_that_does_not_say_what_they_belong_to(
-    begun: tuple[Path, CloningOptions], dataset: PickDataset, tmp_path: Path
+    begun: tuple[Path, BcOptions], dataset: PickDataset, tmp_path: Path
 ) -> None:
     out, options = begun
     state = torch.load(out / "training_state.pt", weights_only=True)
+    assert {"clip", "average", "parts"} <= {*json.loads(state["belongs_to"])["loop"]}  # the keys of earlier versions
     del state["belongs_to"]  # as earlier versions wrote it
     torch.save(state, tmp_path / "training_state.pt")
     longer = replace(options, loop=LoopOptions(steps=4, warm_up=1, report_every=1))
@@ -173,7 +174,7 @@ def test_weights_go_on_for_longer_and_from_a_state_that_does_not_say_what_they_b
 
 
 def test_weights_that_the_description_was_not_written_for_are_refused(
-    begun: tuple[Path, CloningOptions], dataset: PickDataset, tmp_path: Path
+    begun: tuple[Path, BcOptions], dataset: PickDataset, tmp_path: Path
 ) -> None:
     """As when saving is cut off between the two files."""
     out, options = begun
@@ -236,28 +237,28 @@ def test_a_checkpoint_of_another_robot_is_refused_line_by_line(
 
 
 def test_a_part_begins_anew_and_the_rest_goes_on(dataset: PickDataset, tmp_path: Path) -> None:
-    loop = LoopOptions(steps=2, learning_rate=1e-2, warm_up=0, average=0.0)
-    train_policy(dataset, CONTRACT, "keypoint", tmp_path / "base", CloningOptions(loop, batch=4), CPU)
+    loop = LoopOptions(steps=2, learning_rate=1e-2, warm_up=0, ema_decay=0.0)
+    train_policy(dataset, CONTRACT, "keypoint", tmp_path / "base", BcOptions(loop, batch=4), CPU)
     base, _ = load_checkpoint(tmp_path / "base", CPU)
     part = next(name for name, _ in base.named_children())
     barely = replace(loop, steps=1, learning_rate=1e-9)
-    options = CloningOptions(barely, 4, anew=[part], start_from=tmp_path / "base")
+    options = BcOptions(barely, 4, reinit_modules=[part], start_from=tmp_path / "base")
     train_policy(dataset, CONTRACT, "keypoint", tmp_path / "after", options, CPU)
     after, _ = load_checkpoint(tmp_path / "after", CPU)
     pairs = zip(base.named_parameters(), after.parameters(), strict=True)
     changed = {name.split(".")[0] for name, *_ in [(n, o, a) for (n, o), a in pairs if (o - a).abs().max() > 1e-6]}
     assert changed == {part}
     with pytest.raises(VlaError, match="no part 'ears'"):
-        train_policy(dataset, CONTRACT, "keypoint", tmp_path / "no", replace(options, anew=["ears"]), CPU)
+        train_policy(dataset, CONTRACT, "keypoint", tmp_path / "no", replace(options, reinit_modules=["ears"]), CPU)
 
 
 def test_words_that_a_checkpoint_has_no_place_for_are_named(dataset: PickDataset, tmp_path: Path) -> None:
     """Else they would be taught as one and the same unknown word."""
     loop = LoopOptions(steps=1, warm_up=0)
-    train_policy(dataset, CONTRACT, "keypoint", tmp_path / "base", CloningOptions(loop, batch=4), CPU)
+    train_policy(dataset, CONTRACT, "keypoint", tmp_path / "base", BcOptions(loop, batch=4), CPU)
     other = copy.copy(dataset)
     other.taught = (*dataset.taught, "saucer")
     with pytest.raises(VlaError, match=r"no place for the taught words \['saucer'\]"):
         train_policy(
-            other, CONTRACT, "keypoint", tmp_path / "no", CloningOptions(loop, 4, start_from=tmp_path / "base"), CPU
+            other, CONTRACT, "keypoint", tmp_path / "no", BcOptions(loop, 4, start_from=tmp_path / "base"), CPU
         )

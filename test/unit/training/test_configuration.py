@@ -50,15 +50,16 @@ def test_lines_reach_their_place(tmp_path: Path) -> None:
         ("loop: {steps: 5, precision: fp8}\n", "precision is 'fp8'"),
         ("loop: {steps: 5}\nmethod: magic\n", "method is 'magic'"),
         ("loop: {steps: 5}\nadaptation: {method: lora}\n", "say which in start_from"),
-        ("loop: {steps: 5}\ndeciding: {steps: 5}\n", "not to 'keypoint'"),
-        ("loop: {steps: 5}\nmodel: compositional\ndeciding: {steps: 5}\n", "in 'pick'"),
+        ("loop: {steps: 5}\naction_head: {steps: 5}\n", "not in 'keypoint'"),
+        ("loop: {steps: 5}\nmodel: compositional\naction_head: {steps: 5}\n", "in 'pick'"),
         (
-            "loop: {steps: 5}\nworld: tabletop\nmodel: compositional\nmethod: dagger\nstart_from: e\nanew: [reader]\n"
-            "deciding: {steps: 5}\ndagger: {steps: 0}\n",
-            "would not be taught anew",
+            "loop: {steps: 5}\nworld: tabletop\nmodel: compositional\nmethod: dagger\nstart_from: e\n"
+            "reinit_modules: [reader]\naction_head: {steps: 5}\ndagger: {steps: 0}\n",
+            "would stay untrained",
         ),
-        ("loop: {steps: 5}\ndeciding: {stepps: 5}\n", "unknown line 'stepps'"),
-        ("loop: {steps: 5}\nmethod: dagger\ndagger: {steps: 0}\n", "would teach nothing"),
+        ("loop: {steps: 5}\naction_head: {stepps: 5}\n", "unknown line 'stepps'"),
+        ("loop: {steps: 5}\nmethod: dagger\ndagger: {steps: 0}\n", "would train nothing"),
+        ("loop: {steps: 5, average: 0.9, ema_decay: 0.9}\n", "'average' is the former name of 'ema_decay'"),
         ("- 1\n", "holds list"),
         ("loop: {steps: 5\n", "cannot be read"),
     ],
@@ -66,6 +67,24 @@ def test_lines_reach_their_place(tmp_path: Path) -> None:
 def test_a_wrong_line_is_named(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(VlaError, match=says):
         _load(tmp_path, text)
+
+
+def test_former_names_of_lines_are_read(tmp_path: Path) -> None:
+    former = _load(
+        tmp_path,
+        "method: cloning\nworld: tabletop\nmodel: compositional\nstart_from: e\nanew: [reader]\ndeciding: {steps: 2}\n"
+        "loop: {steps: 5, accumulate: 2, average: 0.9, clip: 0.5, parts: {reader: {steps: 3}}}\n",
+    )
+    present = _load(
+        tmp_path,
+        "method: bc\nworld: tabletop\nmodel: compositional\nstart_from: e\nreinit_modules: [reader]\n"
+        "action_head: {steps: 2}\n"
+        "loop: {steps: 5, grad_accum_steps: 2, ema_decay: 0.9, max_grad_norm: 0.5,"
+        " param_groups: {reader: {steps: 3}}}\n",
+    )
+    assert former == present
+    assert (present.loop.grad_accum_steps, present.loop.ema_decay, present.loop.max_grad_norm) == (2, 0.9, 0.5)
+    assert present.loop.param_groups["reader"].steps == 3 and present.action_head.steps == 2
 
 
 def test_options_replace_lines_and_without_a_file_there_are_defaults() -> None:

@@ -17,7 +17,7 @@ from vla_ros.errors import VlaError
 from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, train_policy
+from vla_ros.training.algorithms.behavioral_cloning import BcOptions, train_policy
 from vla_ros.training.curve import Curve, curve_picture
 from vla_ros.training.datasets.pick import PickDataset
 from vla_ros.training.datasets.tabletop import TabletopDataset
@@ -100,9 +100,9 @@ def test_the_mean_action_is_no_better_than_itself_and_the_truth_has_no_error(dat
     assert record.errors["arm/ee_delta position [m]"] == pytest.approx(expected, rel=1e-4)
 
 
-def _training(held_out: HeldOutOptions, steps: int = 10, **options: object) -> CloningOptions:
+def _training(held_out: HeldOutOptions, steps: int = 10, **options: object) -> BcOptions:
     loop = LoopOptions(steps=steps, learning_rate=2e-3, warm_up=2, save_every=1, report_every=100)
-    return CloningOptions(loop, batch=4, model_options={"hidden": 16, "channels": 8}, held_out=held_out, **options)  # type: ignore[arg-type]
+    return BcOptions(loop, batch=4, model_options={"hidden": 16, "channels": 8}, held_out=held_out, **options)  # type: ignore[arg-type]
 
 
 def test_the_best_network_is_kept_and_patience_ends_the_training(

@@ -18,7 +18,7 @@ from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.training.activations import checkpoint_activations
 from vla_ros.training.datasets.source import SeededBatches
 from vla_ros.training.loop import TrainingLoop, TrainingRecord
-from vla_ros.training.loop_options import LoopOptions, PartOptions, belongs
+from vla_ros.training.loop_options import LoopOptions, ParamGroupOptions, belongs
 
 CPU = torch.device("cpu")
 SIZES = {"cameras": {"front": (32, 32)}, "vocabulary": 9, "state_width": 10, "horizon": 4}
@@ -94,7 +94,7 @@ def test_there_is_nothing_to_resume_or_it_is_another_training(tmp_path: Path) ->
 
 def test_pieces_of_a_batch_teach_what_the_batch_teaches() -> None:
     exact = trained_exactly()
-    torch.testing.assert_close(trained_exactly(replace(OPTIONS, accumulate=4)), exact, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(trained_exactly(replace(OPTIONS, grad_accum_steps=4)), exact, rtol=0, atol=TOLERANCE)
     other = trained_exactly(replace(OPTIONS, learning_rate=2e-3))
     assert float((other - exact).abs().max()) > 500 * TOLERANCE  # the tolerance means something
 
@@ -103,7 +103,7 @@ def test_pieces_are_averaged_and_not_added() -> None:
     """Adam does not care for the scale of a gradient, so look at the gradient itself."""
 
     def gradient(pieces: int) -> torch.Tensor:
-        loop = TrainingLoop(network(), replace(OPTIONS, accumulate=pieces, clip=1e9), CPU)
+        loop = TrainingLoop(network(), replace(OPTIONS, grad_accum_steps=pieces, max_grad_norm=1e9), CPU)
         loop.run(source(), until=1)
         return torch.cat([p.grad.flatten() for p in loop.network.parameters() if p.grad is not None])
 
@@ -111,7 +111,9 @@ def test_pieces_are_averaged_and_not_added() -> None:
 
 
 def test_batches_drawn_ahead_by_other_processes_are_the_same() -> None:
-    assert torch.equal(trained(replace(OPTIONS, workers=2, accumulate=2)), trained(replace(OPTIONS, accumulate=2)))
+    assert torch.equal(
+        trained(replace(OPTIONS, workers=2, grad_accum_steps=2)), trained(replace(OPTIONS, grad_accum_steps=2))
+    )
 
 
 @pytest.mark.parametrize("name", ["keypoint", "diffusion"])
@@ -151,7 +153,7 @@ def test_the_rate_warms_up_and_falls_as_a_cosine() -> None:
 
 
 def test_the_average_follows_by_hand() -> None:
-    loop = TrainingLoop(network(), replace(OPTIONS, average=0.9), CPU)
+    loop = TrainingLoop(network(), replace(OPTIONS, ema_decay=0.9), CPU)
     target = [p.detach().clone() for p in loop.network.parameters()]
     for step in range(3):
         loop.run(source(), until=step + 1)
@@ -163,7 +165,7 @@ def test_the_average_follows_by_hand() -> None:
 
 def test_gradients_are_clipped() -> None:
     """Plain descent would move by at most rate * clip; AdamW does not care for the scale, so look at the gradient."""
-    loop = TrainingLoop(network(), replace(OPTIONS, clip=1e-3), CPU)
+    loop = TrainingLoop(network(), replace(OPTIONS, max_grad_norm=1e-3), CPU)
     loop.run(source(), until=1)
     norm = torch.cat([p.grad.flatten() for p in loop.network.parameters() if p.grad is not None]).norm()
     assert float(norm) <= 1.001e-3
@@ -195,7 +197,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_saves_nothing(tmp_path:
         ({"schedule": "line"}, "schedule is 'line'"),
         ({"precision": "int8"}, "precision"),
         ({"steps": 0}, "steps is 0"),
-        ({"accumulate": 0}, "accumulate"),
+        ({"grad_accum_steps": 0}, "grad_accum_steps"),
         ({"learning_rate": float("nan")}, "learning_rate nan"),
     ],
 )
@@ -273,7 +275,7 @@ def test_a_part_is_trained_for_its_own_number_of_updates(tmp_path: Path) -> None
     """The part is what it is after two updates of four, resumed or not; the rest goes on."""
     model = network()
     part = next(name for name, _ in model.named_children())
-    options = replace(OPTIONS, average=0.0, parts={part: PartOptions(steps=2, weight_decay=0.5)})
+    options = replace(OPTIONS, ema_decay=0.0, param_groups={part: ParamGroupOptions(steps=2, weight_decay=0.5)})
     kept: dict[int, dict[str, torch.Tensor]] = {}
     for until in (2, 4):
         loop = TrainingLoop(network(), options, CPU)
@@ -292,15 +294,17 @@ def test_a_part_decays_as_it_should_and_an_unknown_one_is_named() -> None:
     part = next(name for name, _ in network().named_children())
 
     def size(decay: float) -> float:
-        loop = TrainingLoop(network(), replace(OPTIONS, learning_rate=0.1, parts={part: PartOptions(4, decay)}), CPU)
+        loop = TrainingLoop(
+            network(), replace(OPTIONS, learning_rate=0.1, param_groups={part: ParamGroupOptions(4, decay)}), CPU
+        )
         loop.run(source())
         return float(sum(p.detach().square().sum() for n, p in loop.network.named_parameters() if belongs(n, part)))
 
     assert size(5.0) < 0.8 * size(0.0)
     with pytest.raises(VlaError, match="no part 'ears' can be trained, only"):
-        TrainingLoop(network(), replace(OPTIONS, parts={"ears": PartOptions(1)}), CPU)
+        TrainingLoop(network(), replace(OPTIONS, param_groups={"ears": ParamGroupOptions(1)}), CPU)
     with pytest.raises(VlaError, match="steps -1"):
-        PartOptions(-1)
-    every = {name: PartOptions(0) for name, _ in network().named_children()}
+        ParamGroupOptions(-1)
+    every = {name: ParamGroupOptions(0) for name, _ in network().named_children()}
     with pytest.raises(VlaError, match="no parameter that training may change"):
-        TrainingLoop(network(), replace(OPTIONS, parts=every), CPU)
+        TrainingLoop(network(), replace(OPTIONS, param_groups=every), CPU)

@@ -41,7 +41,7 @@ def test_mixture_of_opposite_pushes_commands_each(recordings, tmp_path: Path, mo
         "batch": 16,
         "model_options": {"size": "tiny"},
         "data": {"folders": ["left", "right"]},
-        "loop": {"steps": 300, "learning_rate": 0.003, "warm_up": 10, "average": 0.9},
+        "loop": {"steps": 300, "learning_rate": 0.003, "warm_up": 10, "ema_decay": 0.9},
     }
     (tmp_path / "push.yaml").write_text(json.dumps(config))
     assert cli.main(["train", "--config", "push.yaml", "--device", "cpu", "--threads", "1"]) == 0

@@ -17,7 +17,7 @@ from vla_ros.training.loop import TrainingLoop
 from vla_ros.training.loop_options import LoopOptions
 
 CPU = torch.device("cpu")
-QUICK = LoopOptions(steps=300, learning_rate=5e-3, warm_up=10, weight_decay=0.0, average=0.9)
+QUICK = LoopOptions(steps=300, learning_rate=5e-3, warm_up=10, weight_decay=0.0, ema_decay=0.9)
 
 
 def _clips(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +106,7 @@ def _climbed(anchor: float, sign: float = 1.0, steps: int = 300) -> torch.Tensor
     before = Line()
     network = copy.deepcopy(before)
     options = LoopOptions(
-        steps=steps, learning_rate=1e-2, warm_up=0, schedule="constant", weight_decay=0.0, average=0.0
+        steps=steps, learning_rate=1e-2, warm_up=0, schedule="constant", weight_decay=0.0, ema_decay=0.0
     )
     objective = PolicyGradient(copy.deepcopy(before), copy.deepcopy(before), SIGMA, anchor)
     TrainingLoop(network, options, CPU, objective).run(Played(before, sign))  # type: ignore[arg-type]

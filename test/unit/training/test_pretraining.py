@@ -22,7 +22,7 @@ from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.trunk import Trunk, TrunkConfig, TrunkDescription, describe_trunk, save_trunk
 from vla_ros.policies.build import load_policy
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.algorithms.behavioral_cloning import CloningOptions, make_bundle, train_policy
+from vla_ros.training.algorithms.behavioral_cloning import BcOptions, make_bundle, train_policy
 from vla_ros.training.datasets.pick import PickDataset
 from vla_ros.training.datasets.recorded import RecordedDataset
 from vla_ros.training.datasets.stored_steps import Recording, store_steps
@@ -149,7 +149,7 @@ def test_what_a_frozen_trunk_says_is_computed_once(
     dataset: PickDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trunk = str(_trunk(tmp_path / "trunk", dataset))
-    options = CloningOptions(
+    options = BcOptions(
         LoopOptions(steps=3, warm_up=1),
         batch=2,
         cache=tmp_path / "cache",
@@ -201,7 +201,7 @@ def test_maps_stand_for_every_frame_of_a_history(recordings: SimpleNamespace, tm
 
 def test_a_network_whose_trunk_learns_sees_pictures(dataset: PickDataset, tmp_path: Path) -> None:
     trunk = str(_trunk(tmp_path / "trunk", dataset))
-    options = CloningOptions(
+    options = BcOptions(
         LoopOptions(steps=1, warm_up=0),
         batch=2,
         cache=tmp_path / "cache",

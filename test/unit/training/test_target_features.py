@@ -17,7 +17,7 @@ from vla_ros.models.build import build_model
 from vla_ros.models.checkpoint import PolicyBundle, load_checkpoint, save_checkpoint
 from vla_ros.models.networks.compositional import CompositionalModel
 from vla_ros.robot.contract import load_contract
-from vla_ros.training.algorithms.action_head import DecidingOptions, train_action_head
+from vla_ros.training.algorithms.action_head import ActionHeadOptions, train_action_head
 from vla_ros.training.algorithms.behavioral_cloning import make_bundle
 from vla_ros.training.algorithms.target_features import ASKED, GlanceDataset
 from vla_ros.training.datasets.concepts import COLOUR_NAMES, KIND_NAMES
@@ -88,8 +88,8 @@ def test_deciding_learns_and_the_eyes_stay(make: Callable[..., Made], tabletop_r
     dataset, network, bundle = make(tabletop_recorded)
     save_checkpoint(tmp_path / "whole", network, bundle)
     losses = []
-    options = DecidingOptions(
-        LoopOptions(steps=40, learning_rate=1e-2, warm_up=5, report_every=1, average=0.5), 8, 2, notes={"updates": 40}
+    options = ActionHeadOptions(
+        LoopOptions(steps=40, learning_rate=1e-2, warm_up=5, report_every=1, ema_decay=0.5), 8, 2, notes={"updates": 40}
     )
     train_action_head(dataset, tmp_path / "whole", tmp_path / "out", options, CPU, lambda r: losses.append(r.loss))
     assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
@@ -108,7 +108,7 @@ def test_deciding_learns_and_the_eyes_stay(make: Callable[..., Made], tabletop_r
 def test_what_decides_goes_on_with_no_other_eyes(
     make: Callable[..., Made], tabletop_recorded: Path, tmp_path: Path
 ) -> None:
-    options = DecidingOptions(LoopOptions(steps=1, warm_up=0), 4, 1, resume=True)
+    options = ActionHeadOptions(LoopOptions(steps=1, warm_up=0), 4, 1, resume=True)
     for seed in (0, 1):
         _, network, bundle = make(tabletop_recorded, seed=seed)
         save_checkpoint(tmp_path / f"whole_{seed}", network, bundle)
@@ -152,7 +152,7 @@ def test_what_cannot_be_is_named(make: Callable[..., Made], tabletop_recorded: P
         GlanceDataset(dataset, network, 0, CPU)
     keypoint, _ = make_bundle(dataset, load_contract("panda"), "keypoint", {}, {})
     save_checkpoint(tmp_path / "other", build_model("keypoint", keypoint.model_config), keypoint)
-    options = DecidingOptions(LoopOptions(steps=1), 4, 1)
+    options = ActionHeadOptions(LoopOptions(steps=1), 4, 1)
     with pytest.raises(VlaError, match="holds a 'keypoint'"):
         train_action_head(dataset, tmp_path / "other", tmp_path / "out", options, CPU)
     batch = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)

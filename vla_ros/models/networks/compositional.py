@@ -163,7 +163,7 @@ class CompositionalModel(VlaModel):
         """
         concepts = target.concepts
         if target.target is None or target.goal is None or not concepts:
-            raise ValueError("deciding is taught by `target`, `goal` and `concepts`: one of them is missing")
+            raise ValueError("the action head is trained on `target`, `goal` and `concepts`: one of them is missing")
         output, place = self._decide(self._certain(concepts, state), target_features, state)
         carried = target.present * (concepts["goal_kind"] < self.config.kinds)
         parts = _decision_losses(output, target, self.config.action)

@@ -20,15 +20,15 @@ from vla_ros.training.datasets.source import SeededBatches
 from vla_ros.training.datasets.tabletop import TabletopDataset
 from vla_ros.training.held_out import Play, held_out_episodes
 from vla_ros.training.loop import TrainingLoop
-from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, PartOptions
-from vla_ros.training.provenance import dataset_fingerprint, deciding_lines
+from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, ParamGroupOptions
+from vla_ros.training.provenance import action_head_provenance, dataset_fingerprint
 from vla_ros.training.records import TrainingRecord
 
 STAYS = ("eyes", "reader")
 
 
 @dataclass(frozen=True)
-class DecidingOptions:
+class ActionHeadOptions:
     """Options of training the action head.
 
     Attributes:
@@ -38,7 +38,7 @@ class DecidingOptions:
         seed: Seed of the batches.
         resume: Whether to continue from the state in the checkpoint's folder.
         notes: Notes about the training in the checkpoint, in addition to its existing ones.
-        held_out: See `CloningOptions`; likewise `play` and `history`.
+        held_out: See `BcOptions`; likewise `play` and `history`.
     """
 
     loop: LoopOptions
@@ -56,7 +56,7 @@ def train_action_head(
     dataset: TabletopDataset,
     policy: Path,
     out: Path,
-    options: DecidingOptions,
+    options: ActionHeadOptions,
     device: torch.device,
     report: Callable[[TrainingRecord], None] | None = None,
 ) -> float:
@@ -73,11 +73,11 @@ def train_action_head(
             raise VlaError(f"{policy} holds a '{bundle.model}': only 'compositional' decides apart from what it sees")
         held = held_out_episodes(dataset.groups, options.held_out.fraction)
         data = dataset_fingerprint(dataset) | {"held_out": len(held)}
-        belongs_to = deciding_lines(options, data, weights_digest(policy))
+        belongs_to = action_head_provenance(options, data, weights_digest(policy))
         dataset = dataset.with_processor(bundle.processor)
         glances = GlanceDataset(dataset.without(held) if held else dataset, network, options.variants, device)
-    stays = {name: PartOptions(0) for name in STAYS}
-    loop = TrainingLoop(network.trainable(), replace(options.loop, parts=stays), device, decide, belongs_to)
+    stays = {name: ParamGroupOptions(0) for name in STAYS}
+    loop = TrainingLoop(network.trainable(), replace(options.loop, param_groups=stays), device, decide, belongs_to)
     if options.resume:
         loop.resume(out)
 

@@ -28,7 +28,7 @@ from vla_ros.training.datasets.word_vectors import describe_words
 from vla_ros.training.held_out import HeldOut, Play, held_out_episodes, play_saved
 from vla_ros.training.loop import Objective, TrainingLoop, has_state
 from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, belongs
-from vla_ros.training.provenance import cloning_lines, dataset_fingerprint
+from vla_ros.training.provenance import bc_provenance, dataset_fingerprint
 from vla_ros.training.records import HeldOutRecord, TrainingRecord
 from vla_ros.training.trunk_features import with_trunk_features
 
@@ -81,7 +81,7 @@ class Demonstrations(Protocol):
 
 
 @dataclass(frozen=True)
-class CloningOptions:
+class BcOptions:
     """Options of training a network on demonstrations.
 
     Attributes:
@@ -90,7 +90,7 @@ class CloningOptions:
         seed: Seed of weights and batches.
         model_options: Size of the network, lines of its configuration and published backbones; see `model_values`.
         adaptation: Fine-tuning that leaves most weights unchanged; needs `start_from`.
-        anew: Prefixes of the parameter names that are reinitialized; the rest keeps its weights.
+        reinit_modules: Prefixes of the parameter names that are reinitialized; the rest keeps its weights.
         start_from: Checkpoint to start from; its processor is kept, so that it still fits.
         resume: Whether to continue from the state in the checkpoint's folder.
         notes: Notes about the training in the checkpoint.
@@ -106,7 +106,7 @@ class CloningOptions:
     seed: int = 0
     model_options: Mapping[str, Any] = field(default_factory=dict)
     adaptation: Adaptation = field(default_factory=Adaptation)
-    anew: Sequence[str] = ()
+    reinit_modules: Sequence[str] = ()
     start_from: Path | None = None
     resume: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -122,7 +122,7 @@ def train_policy(
     contract: RobotContract,
     model: str,
     out: Path,
-    options: CloningOptions,
+    options: BcOptions,
     device: torch.device,
     report: Callable[[TrainingRecord], None] | None = None,
     objective: Objective | None = None,
@@ -154,9 +154,9 @@ def train_policy(
         if not (options.resume and has_state(out)):  # a saved state has its own weights and word vectors
             _give_what_is_known(network, sources, bundle.words)
     layers = adapt(network, options.adaptation)
-    if options.anew:
-        _begin_anew(network, build_model(model, bundle.model_config), options.anew)
-    loop = TrainingLoop(network, options.loop, device, objective, cloning_lines(options, data, bundle))
+    if options.reinit_modules:
+        _reinit_modules(network, build_model(model, bundle.model_config), options.reinit_modules)
+    loop = TrainingLoop(network, options.loop, device, objective, bc_provenance(options, data, bundle))
     if options.resume:
         loop.resume(out)
 
@@ -222,7 +222,7 @@ def watch_training(
     return watch
 
 
-def _begin_anew(network: VlaModel, fresh: VlaModel, parts: Sequence[str]) -> None:
+def _reinit_modules(network: VlaModel, fresh: VlaModel, parts: Sequence[str]) -> None:
     """Reinitialize some modules with the weights of a fresh network.
 
     Raises:
@@ -335,7 +335,7 @@ def swap_backbones(
     parts = [other.backbones()[line] for line in sources]
     new = {id(value) for part in parts for value in part.tower.state_dict(keep_vars=True).values()}
     new |= {id(value) for part in parts if part.owner is not None for value in part.owner.buffers()}
-    weights, anew = network.state_dict(), []
+    weights, reinitialized = network.state_dict(), []
     with torch.no_grad():
         for name, value in other.state_dict(keep_vars=True).items():
             if id(value) in new:
@@ -343,5 +343,5 @@ def swap_backbones(
             if name in weights and weights[name].shape == value.shape:
                 value.copy_(weights[name])
             else:
-                anew.append(name)
-    return other, values, {**sources, "anew": anew}
+                reinitialized.append(name)
+    return other, values, {**sources, "anew": reinitialized}

@@ -44,13 +44,13 @@ def recorded_lines(config: TrainingConfig) -> list[Line]:
                 f"data.history is {config.data.history}: demonstrations of the simulated cell are seen frame by frame"
             )
         return []
-    if config.method != "cloning":
+    if config.method != "bc":
         raise VlaError(
             f"method '{config.method}' needs the workcell's expert or success checker; recorded data have neither: "
             "clone from them, and start from what comes out"
         )
-    if config.deciding.steps:
-        raise VlaError("deciding alone is taught by the labels of the simulated cell, which recorded data do not have")
+    if config.action_head.steps:
+        raise VlaError("the action head alone is trained on labels of the simulated workcell, which recorded data lack")
     if config.data.episodes:
         raise VlaError(f"data.episodes is {config.data.episodes}: nothing is collected into recorded data")
     check_network(config.model if config.start_from is None else load_bundle(config.start_from).model)
