@@ -27,7 +27,7 @@ from vla_ros.envs.mujoco.model import ARM_BITS, OBJECT_BITS, TIMESTEP, build_mod
 from vla_ros.envs.tabletop.config import PICK
 from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.expert import observe_commands, plan_command
-from vla_ros.evaluation.carriers import SafeCarrier
+from vla_ros.evaluation.executors import SafetyExecutor
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.safety.parameters import load_parameters
 from vla_ros.types import ActionChunk, FloatArray, Instruction, RobotState
@@ -121,8 +121,8 @@ def approach(contract: RobotContract, box: str, speed: float) -> Approach:
     cell.command(contract.joints.home, contract.gripper.max_opening)
     cell.data.qvel[:] = 0.0
     cell.step(0.3)
-    carrier = SafeCarrier(contract, load_parameters())
-    carrier.start(cell, order)
+    executor = SafetyExecutor(contract, load_parameters())
+    executor.start(cell, order)
     start, began, due, number = cell.state().end_effector, cell.time, cell.time, 0
     cell.forces.clear()
     duration = WAY / speed + SECONDS_AFTER
@@ -130,17 +130,17 @@ def approach(contract: RobotContract, box: str, speed: float) -> Approach:
         state = cell.state()
         if state.stamp >= due - 1e-9:
             due, number = due + contract.action.period, number + 1
-            carrier.receive(
+            executor.receive(
                 _line(contract, state, start.position, speed, state.stamp - began, number),
                 state.end_effector,
                 state.stamp,
             )
-        carrier.control(cell, state, state.stamp)
+        executor.control(cell, state, state.stamp)
         cell.step(CONTROL_PERIOD)
     cell.close()
     forces = np.array(cell.forces)
     touched = np.flatnonzero(forces > 0.1)
-    decision = carrier.decisions[-1]
+    decision = executor.decisions[-1]
     return Approach(forces[touched[0] :] if len(touched) else np.zeros(0), decision.reason, decision.sentence)
 
 
@@ -174,8 +174,8 @@ def _expert_plan(cell: TabletopEnv, contract: RobotContract) -> PoseTrajectory:
 
 def episode(cell: TabletopEnv, contract: RobotContract, order: str, seconds: float) -> tuple[bool, str]:
     """Play the environment's scene; return whether it succeeded, and the reported contact, or ""."""
-    carrier = SafeCarrier(contract, load_parameters())
-    carrier.start(cell, Instruction(order, sequence=1))
+    executor = SafetyExecutor(contract, load_parameters())
+    executor.start(cell, Instruction(order, sequence=1))
     due, number, began = cell.time, 0, cell.time
     while cell.time - began < seconds:
         state = cell.state()
@@ -194,11 +194,11 @@ def episode(cell: TabletopEnv, contract: RobotContract, order: str, seconds: flo
                 policy="expert",
                 sequence=number,
             )
-            carrier.receive(chunk, state.end_effector, state.stamp)
-        carrier.control(cell, state, state.stamp)
+            executor.receive(chunk, state.end_effector, state.stamp)
+        executor.control(cell, state, state.stamp)
         cell.step(CONTROL_PERIOD)
-        if carrier.decisions[-1].reason == "contact":
-            return False, carrier.decisions[-1].sentence
+        if executor.decisions[-1].reason == "contact":
+            return False, executor.decisions[-1].sentence
         if cell.success():
             return True, ""
     return False, ""

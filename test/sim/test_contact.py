@@ -68,8 +68,8 @@ def served_late(bench, contract, late):
     """Follow a line in free air; after 0.6 s no command reaches the servos for `late` s; return the reasons."""
     cell = make_env("pick", contract)
     order = Instruction(cell.reset(0), sequence=1)
-    carrier = bench.SafeCarrier(contract, load_parameters())
-    carrier.start(cell, order)
+    executor = bench.SafetyExecutor(contract, load_parameters())
+    executor.start(cell, order)
     start, began, due, number, command = cell.state().end_effector, cell.time, cell.time, 0, cell.command
     while cell.time - began < 0.6 + late:
         elapsed = cell.time - began
@@ -78,11 +78,11 @@ def served_late(bench, contract, late):
         if state.stamp >= due - 1e-9:
             due, number = due + contract.action.period, number + 1
             line = bench._line(contract, state, start.position, 0.1, elapsed, number)
-            carrier.receive(line, state.end_effector, state.stamp)
-        carrier.control(cell, state, state.stamp)
+            executor.receive(line, state.end_effector, state.stamp)
+        executor.control(cell, state, state.stamp)
         cell.step(CONTROL_PERIOD)
     cell.close()
-    return {decision.reason for decision in carrier.decisions}
+    return {decision.reason for decision in executor.decisions}
 
 
 def test_commands_that_are_served_late_are_no_contact_where_torques_are_measured(bench):

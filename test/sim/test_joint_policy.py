@@ -11,7 +11,7 @@ import pytest
 from vla_ros.cli.main import main
 from vla_ros.envs.registry import make_env
 from vla_ros.errors import CheckpointError
-from vla_ros.evaluation.carriers import BareCarrier, SafeCarrier
+from vla_ros.evaluation.executors import DirectExecutor, SafetyExecutor
 from vla_ros.evaluation.rollout import Player
 from vla_ros.policies.build import commanded_by, load_policy, robot_for
 from vla_ros.robot.contract import load_contract
@@ -27,23 +27,23 @@ SEED = 1005  # of a scene that suggests that instruction: the policy knows the w
 @pytest.mark.parametrize("kind", ["safe", "bare"])
 def test_policy_of_joints_moves_the_arm_where_the_data_went(so101_policy: Path, kind: str) -> None:
     contract = commanded_by(str(so101_policy), load_contract("so101"))
-    carrier = SafeCarrier(contract, load_parameters()) if kind == "safe" else BareCarrier(contract)
+    executor = SafetyExecutor(contract, load_parameters()) if kind == "safe" else DirectExecutor(contract)
     env = make_env("pick", contract)
     env.reset(50)
     begin = np.abs(env.state().joint_positions - TARGET)
-    player = Player(env, load_policy(str(so101_policy), contract, "cpu"), carrier)
+    player = Player(env, load_policy(str(so101_policy), contract, "cpu"), executor)
     player.begin(INSTRUCTION)
     while env.time < 4.0:
         player.period()
     error = np.abs(env.state().joint_positions - TARGET)
     assert begin.max() > 3.0 * NEAR and (error < NEAR).all(), (begin, error)
     assert env.state().gripper_opening < 0.6 * contract.gripper.max_opening
-    if isinstance(carrier, SafeCarrier):
-        assert carrier.refused == []
-        commands = np.array([one.joint_positions for one in carrier.decisions])
+    if isinstance(executor, SafetyExecutor):
+        assert executor.refused == []
+        commands = np.array([one.joint_positions for one in executor.decisions])
         assert Referee(contract, load_parameters().timing.period).judge(commands).total == 0
         # the regressed opening wavers at rest, and the gripper is not let follow that
-        assert {one.reason for one in carrier.decisions[50:]} <= {"ok", "gripper_chatter"}
+        assert {one.reason for one in executor.decisions[50:]} <= {"ok", "gripper_chatter"}
 
 
 def test_evaluation_takes_the_checkpoint_and_the_name_of_the_robot(so101_policy: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.objects import COLOURS, SHAPES
 from vla_ros.envs.tabletop.tasks import pick_instruction
 from vla_ros.errors import CheckpointError
-from vla_ros.evaluation.carriers import BareCarrier, SafeCarrier
+from vla_ros.evaluation.executors import DirectExecutor, SafetyExecutor
 from vla_ros.evaluation.pick_suite import pick_trials, summarise_pick
 from vla_ros.evaluation.rollout import Player, RolloutResult
 from vla_ros.evaluation.suite import SuiteOptions, play_suite
@@ -42,25 +42,25 @@ def policy() -> LocalPolicy:
 
 
 @pytest.fixture(scope="module")
-def carrier() -> SafeCarrier:
-    return SafeCarrier(CONTRACT, load_parameters())
+def executor() -> SafetyExecutor:
+    return SafetyExecutor(CONTRACT, load_parameters())
 
 
-def test_it_picks_up_what_is_named(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier) -> None:
-    results = [Player(cell, policy, carrier).play(seed) for seed in SCENES]
+def test_it_picks_up_what_is_named(cell: TabletopEnv, policy: LocalPolicy, executor: SafetyExecutor) -> None:
+    results = [Player(cell, policy, executor).play(seed) for seed in SCENES]
     assert sum(r.success for r in results) >= len(results) - 1, [r for r in results if not r.success]
 
 
 def test_other_words_in_the_same_scene_move_it_elsewhere(
-    cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier
+    cell: TabletopEnv, policy: LocalPolicy, executor: SafetyExecutor
 ) -> None:
     cell.reset(SCENES[0])
     names = [item.name for item in cell.objects]
-    results = [Player(cell, policy, carrier).play(SCENES[0], pick_instruction(name)) for name in names]
+    results = [Player(cell, policy, executor).play(SCENES[0], pick_instruction(name)) for name in names]
     assert [r.picked for r in results] == names
 
 
-def test_what_is_not_there_is_not_fetched(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier) -> None:
+def test_what_is_not_there_is_not_fetched(cell: TabletopEnv, policy: LocalPolicy, executor: SafetyExecutor) -> None:
     """The words are known, the thing is absent: the policy does not trust itself, and the arm stays where it is."""
     cell.reset(SCENES[1])
     here = {item.name for item in cell.objects}
@@ -68,24 +68,24 @@ def test_what_is_not_there_is_not_fetched(cell: TabletopEnv, policy: LocalPolicy
     colours, shapes = {n.split()[0] for n in here}, {n.split()[1] for n in here}
     clearly = next(n for n in absent if n.split()[0] not in colours or n.split()[1] not in shapes)
     start = cell.state().end_effector.position
-    _ask(cell, policy, carrier, clearly)
+    _ask(cell, policy, executor, clearly)
     assert abs(cell.state().end_effector.position - start).max() < 0.01
-    assert {decision.state for decision in carrier.decisions} == {SafetyState.HOLD}
-    assert set(carrier.refused) == {"trust_low"}
+    assert {decision.state for decision in executor.decisions} == {SafetyState.HOLD}
+    assert set(executor.refused) == {"trust_low"}
 
 
-def _ask(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier, name: str) -> None:
+def _ask(cell: TabletopEnv, policy: LocalPolicy, executor: SafetyExecutor, name: str) -> None:
     """Ask for an object that the judge of the cell would refuse, for two seconds of simulation."""
-    player = Player(cell, policy, carrier)
+    player = Player(cell, policy, executor)
     player.begin(pick_instruction(name))
     while cell.time < 2.0:
         player.period()
 
 
-def test_lock_step_repeats_exactly(cell: TabletopEnv, policy: LocalPolicy, carrier: SafeCarrier) -> None:
+def test_lock_step_repeats_exactly(cell: TabletopEnv, policy: LocalPolicy, executor: SafetyExecutor) -> None:
     def play() -> tuple[RolloutResult, list[float]]:
-        result = Player(cell, policy, carrier).play(SCENES[2])
-        commands = [d.joint_positions.tolist() for d in carrier.decisions if d.joint_positions is not None]
+        result = Player(cell, policy, executor).play(SCENES[2])
+        commands = [d.joint_positions.tolist() for d in executor.decisions if d.joint_positions is not None]
         return result, [value for row in commands for value in row]
 
     assert play() == play()
@@ -93,7 +93,7 @@ def test_lock_step_repeats_exactly(cell: TabletopEnv, policy: LocalPolicy, carri
 
 def test_the_bare_follower_picks_too(cell: TabletopEnv, policy: LocalPolicy) -> None:
     """The comparison without the safety layer is a fair one."""
-    assert Player(cell, policy, BareCarrier(CONTRACT)).play(SCENES[3]).success
+    assert Player(cell, policy, DirectExecutor(CONTRACT)).play(SCENES[3]).success
 
 
 def test_figures_of_a_suite_add_up() -> None:

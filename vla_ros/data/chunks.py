@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from vla_ros.actions.rotation_vectors import slerp
 from vla_ros.actions.space import ActionSpace
 from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk, encode_chunk
-from vla_ros.data.conventions import obstacles
+from vla_ros.data.conventions import incompatibilities
 from vla_ros.data.errors import ConventionError, MissingColumnError, UnusableEpisodeError
 from vla_ros.data.foreign.measured_arms import MaxOpening, measured_arms, opening_of
 from vla_ros.data.step import Step
@@ -38,38 +38,38 @@ _NOWHERE = Pose(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
 
 def action_chunks(
     steps: Sequence[Step],
-    wanted: ActionSpace,
+    target: ActionSpace,
     max_opening: MaxOpening | None,
     joint_names: Mapping[str, Sequence[str]] | None = None,
 ) -> FloatArray:
-    """Return the chunks (steps, horizon, width) of an episode in the convention `wanted`.
+    """Return the chunks (steps, horizon, width) of an episode in the convention `target`.
 
     Args:
         steps: A whole episode, in order; images are not used.
-        wanted: Convention of the chunks; its horizon is their length.
+        target: Convention of the chunks; its horizon is their length.
         max_opening: Opening that counts as fully open, m; required to convert from or to meters.
         joint_names: Joint names of the robot, by arm, as a data set may measure them; see `measured_arms`.
 
     Raises:
-        ConventionError: when `wanted` cannot express the actions, naming every field that differs.
-        MissingColumnError: when the steps lack the tool pose or the joint positions that `wanted` requires.
+        ConventionError: when `target` cannot express the actions, naming every field that differs.
+        MissingColumnError: when the steps lack the tool pose or the joint positions that `target` requires.
         UnusableEpisodeError: when a rotation is near a discontinuity of its columns, so that no network can learn it.
     """
-    given = replace(steps[0].convention, horizon=1)
-    check_convention(given, wanted, max_opening)
+    source = replace(steps[0].convention, horizon=1)
+    check_convention(source, target, max_opening)
     opening: MaxOpening = 1.0 if max_opening is None else max_opening  # if None, its value cancels out
-    starts = [_starts(step, wanted, opening, joint_names) for step in steps]
+    starts = [_starts(step, target, opening, joint_names) for step in steps]
     try:
-        rows = [decode_chunk(step.action[None], given, one) for step, one in zip(steps, starts, strict=True)]
-        path = {arm: _joined([row[arm] for row in rows]) for arm in given.arms}
-        in_force = _in_force(steps, wanted)
-        same = given.rate_hz == wanted.rate_hz
+        rows = [decode_chunk(step.action[None], source, one) for step, one in zip(steps, starts, strict=True)]
+        path = {arm: _joined([row[arm] for row in rows]) for arm in source.arms}
+        in_force = _in_force(steps, target)
+        same = source.rate_hz == target.rate_hz
         chunks = []
         for index, start in enumerate(starts):
             plans = {arm: _rows(one, in_force[index]) for arm, one in path.items()}
             if not same:
-                plans = {arm: _moved(path[arm], plans[arm], start[arm], index, steps, wanted) for arm in path}
-            chunks.append(_target(plans, wanted, start, steps[index]))
+                plans = {arm: _moved(path[arm], plans[arm], start[arm], index, steps, target) for arm in path}
+            chunks.append(_target(plans, target, start, steps[index]))
     except (ConventionError, UnusableEpisodeError):
         raise
     except VlaError as error:
@@ -78,33 +78,33 @@ def action_chunks(
 
 
 def _target(
-    plans: Mapping[str, ArmTrajectory], wanted: ActionSpace, start: Mapping[str, ArmStart], step: Step
+    plans: Mapping[str, ArmTrajectory], target: ActionSpace, start: Mapping[str, ArmStart], step: Step
 ) -> FloatArray:
     try:
-        return encode_chunk(plans, wanted, start, as_target=True)
+        return encode_chunk(plans, target, start, as_target=True)
     except ChunkError as error:
         raise UnusableEpisodeError(f"episode '{step.episode}', step {step.index}: {error}") from error
 
 
-def check_convention(given: ActionSpace, wanted: ActionSpace, max_opening: MaxOpening | None) -> None:
-    """Raise if actions of `given` cannot be converted to `wanted`; rates may differ.
+def check_convention(source: ActionSpace, target: ActionSpace, max_opening: MaxOpening | None) -> None:
+    """Raise if actions of `source` cannot be converted to `target`; rates may differ.
 
     Raises:
         ConventionError: naming every field that differs.
     """
-    if lines := obstacles(given, replace(wanted, rate_hz=given.rate_hz)):
+    if lines := incompatibilities(source, replace(target, rate_hz=source.rate_hz)):
         raise ConventionError("; ".join(lines))
-    if given.in_meters != wanted.in_meters and max_opening is None:
+    if source.in_meters != target.in_meters and max_opening is None:
         raise ConventionError("the gripper is in meters, and the data set does not say its full opening (max_opening)")
 
 
 def _starts(
-    step: Step, wanted: ActionSpace, opening: MaxOpening, names: Mapping[str, Sequence[str]] | None
+    step: Step, target: ActionSpace, opening: MaxOpening, names: Mapping[str, Sequence[str]] | None
 ) -> Mapping[str, ArmStart]:
     """Return the measured state of each arm at a step, as the start of its chunk."""
     found, starts = measured_arms(step, opening, names), {}
-    for arm in wanted.arms:
-        one, of_joints = found[arm], wanted.motion(arm).quantity.of_joints
+    for arm in target.arms:
+        one, of_joints = found[arm], target.motion(arm).quantity.of_joints
         if of_joints and one.joint_positions is None:
             raise MissingColumnError(
                 f"episode '{step.episode}', step {step.index} does not say where the joints of arm '{arm}' are; it "
@@ -136,13 +136,13 @@ def _rows(path: ArmTrajectory, rows: NDArray[np.int64]) -> ArmTrajectory:
 
 
 def _moved(
-    path: ArmTrajectory, held: ArmTrajectory, start: ArmStart, index: int, steps: Sequence[Step], wanted: ActionSpace
+    path: ArmTrajectory, held: ArmTrajectory, start: ArmStart, index: int, steps: Sequence[Step], target: ActionSpace
 ) -> ArmTrajectory:
     """Return the commanded path at the times of the rows of step `index`; openings are those of `held`."""
     period = steps[0].convention.period
     due = np.array([step.timestamp for step in steps[index:]]) + period
     knots = np.concatenate([[due[0] - period], due])
-    ahead = (np.arange(wanted.horizon) + 1.0) * wanted.period
+    ahead = (np.arange(target.horizon) + 1.0) * target.period
     places = np.interp(knots[0] + ahead, knots, np.arange(len(knots), dtype=np.float64))
     before = np.minimum(places.astype(int), len(knots) - 2)
     part = places - before
@@ -164,8 +164,8 @@ def _moved(
     return ArmTrajectory(joints, positions, turned, held.openings)
 
 
-def _in_force(steps: Sequence[Step], wanted: ActionSpace) -> list[NDArray[np.int64]]:
+def _in_force(steps: Sequence[Step], target: ActionSpace) -> list[NDArray[np.int64]]:
     """Return, for every step, the indices of the steps whose commands are in force at the rows of its chunk."""
     times = np.array([step.timestamp for step in steps])
-    ahead = np.arange(wanted.horizon) * wanted.period + SLACK * steps[0].convention.period
+    ahead = np.arange(target.horizon) * target.period + SLACK * steps[0].convention.period
     return [np.searchsorted(times, time + ahead, side="right") - 1 for time in times]

@@ -51,26 +51,26 @@ def absolute_gripper(closing: FloatArray, initial: float = 1.0) -> FloatArray:
     return np.array(states)
 
 
-def obstacles(given: ActionSpace, wanted: ActionSpace) -> list[str]:
+def incompatibilities(source: ActionSpace, target: ActionSpace) -> list[str]:
     """Return the reasons why two action spaces cannot be converted into each other, one per line; [] if they can.
 
     Reasons are different arms, joints instead of a tool, another fixed frame or rate, or a rotation or gripper that
     only one of them has. Horizons do not matter.
     """
     lines = []
-    if given.rate_hz != wanted.rate_hz:
-        lines.append(f"rate_hz is {given.rate_hz!r} there, {wanted.rate_hz!r} here")
-    if given.arms != wanted.arms:
-        return [*lines, f"arms are {list(given.arms)} there, {list(wanted.arms)} here"]
-    for arm in given.arms:
-        there, here = given.motion(arm), wanted.motion(arm)
+    if source.rate_hz != target.rate_hz:
+        lines.append(f"rate_hz is {source.rate_hz!r} there, {target.rate_hz!r} here")
+    if source.arms != target.arms:
+        return [*lines, f"arms are {list(source.arms)} there, {list(target.arms)} here"]
+    for arm in source.arms:
+        there, here = source.motion(arm), target.motion(arm)
         if there.quantity.of_joints != here.quantity.of_joints or there.joints != here.joints:
             lines.append(f"{there.name} of {there.width} columns there, {here.name} of {here.width} here")
         if {there.frame, here.frame} - {TOOL_FRAME} and there.frame != here.frame:
             lines.append(f"frame is {there.frame!r} there, {here.frame!r} here")
         for line, of_there, of_here in (
             ("rotation", there.rotation.value, here.rotation.value),
-            ("gripper", _gripper(given, arm), _gripper(wanted, arm)),
+            ("gripper", _gripper(source, arm), _gripper(target, arm)),
         ):
             if (of_there == "none") != (of_here == "none"):
                 lines.append(f"{line} is '{of_there}' there, '{of_here}' here")

@@ -16,7 +16,7 @@ from vla_ros.actions.trajectory import ArmStart
 from vla_ros.envs.collector import CONTROL_PERIOD
 from vla_ros.envs.env import Env
 from vla_ros.envs.registry import find_world, make_env
-from vla_ros.evaluation.carriers import SafeCarrier, arm_start
+from vla_ros.evaluation.executors import SafetyExecutor, arm_start
 from vla_ros.evaluation.rollout import POLICY_LATENCY
 from vla_ros.policies.build import load_executor
 from vla_ros.policies.conversion import arm_starts
@@ -159,9 +159,9 @@ class LoopRow:
 class LoopPlayer:
     """Plays episodes with one inference in flight at a time."""
 
-    def __init__(self, env: Env, executor: ChunkExecutor, carrier: SafeCarrier, contract: RobotContract) -> None:
-        """Play in `env`; `executor` plans and `carrier` executes the chunks."""
-        self._env, self._executor, self._carrier, self._contract = env, executor, carrier, contract
+    def __init__(self, env: Env, executor: ChunkExecutor, safety: SafetyExecutor, contract: RobotContract) -> None:
+        """Play in `env`; `executor` plans and `safety` executes the chunks."""
+        self._env, self._executor, self._safety, self._contract = env, executor, safety, contract
 
     def forget_delays(self) -> None:
         """Discard measured delays; they are kept from scene to scene, as in a running graph."""
@@ -172,10 +172,10 @@ class LoopPlayer:
         env, executor = self._env, self._executor
         instruction = Instruction(env.reset(seed), sequence=1)
         executor.reset(instruction)
-        self._carrier.start(env, instruction)
+        self._safety.start(env, instruction)
         episode = Episode(seams_of(self._contract))
         under_way: _Travelling | None = None
-        due, first_tick = env.time, len(self._carrier.decisions)
+        due, first_tick = env.time, len(self._safety.decisions)
         while env.time < max_seconds and not env.success():
             state = env.state()
             if under_way is not None and under_way.arrives <= state.stamp + 1e-9:
@@ -185,13 +185,13 @@ class LoopPlayer:
                 due += executor.specification.period
                 if under_way is None and executor.is_due(state.stamp):
                     under_way = self._plan(instruction, episode, state, next(delays))
-            self._carrier.control(env, state, state.stamp)
+            self._safety.control(env, state, state.stamp)
             env.step(CONTROL_PERIOD)
         episode.seams.end(env.time)
-        held = [one.state is SafetyState.HOLD for one in self._carrier.decisions[first_tick:]]
+        held = [one.state is SafetyState.HOLD for one in self._safety.decisions[first_tick:]]
         first_moving = held.index(False) if False in held else len(held)
         episode.ticks, episode.held = len(held) - first_moving, sum(held[first_moving:])
-        episode.refused = len(self._carrier.refused)
+        episode.refused = len(self._safety.refused)
         episode.success, episode.seconds = env.success(), env.time
         return episode
 
@@ -203,7 +203,7 @@ class LoopPlayer:
 
     def _arrive(self, one: _Travelling, now: float, episode: Episode) -> None:
         delay = now - one.chunk.observation_stamp
-        self._carrier.receive(one.chunk, one.start, now)
+        self._safety.receive(one.chunk, one.start, now)
         self._executor.delivered(one.chunk, delay)
         episode.delays.append(delay)
         starts, space = arm_starts(one.seen.state, self._contract), self._executor.specification
@@ -259,13 +259,13 @@ def measure_loop(options: LoopOptions) -> Iterator[LoopRow]:
     """
     contract = load_contract(options.robot)
     loaded = load_executor(options.policy, contract, options.device)
-    env, carrier = make_env(options.world, contract), SafeCarrier(contract, load_parameters())
+    env, safety = make_env(options.world, contract), SafetyExecutor(contract, load_parameters())
     try:
         for way in options.ways:
             if way == Mode.REAL_TIME_CHUNKING.value and not accepts_prefix(loaded.policy):
                 continue
             executor = ChunkExecutor(loaded.policy, contract, settings_of(way, contract.action.horizon))
-            player = LoopPlayer(env, executor, carrier, contract)
+            player = LoopPlayer(env, executor, safety, contract)
             for slower in options.slower:
                 yield _measured(player, way, slower, options)
     finally:

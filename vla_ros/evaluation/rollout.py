@@ -8,7 +8,7 @@ from vla_ros.actions.trajectory import ArmStart
 from vla_ros.envs.collector import CONTROL_PERIOD
 from vla_ros.envs.env import Env
 from vla_ros.errors import InstructionError
-from vla_ros.evaluation.carriers import Carrier, arm_start
+from vla_ros.evaluation.executors import Executor, arm_start
 from vla_ros.policies.execution.executor import ChunkExecutor
 from vla_ros.policies.protocol import Policy, is_due, tell_delivered
 from vla_ros.types import ActionChunk, Instruction, RobotState
@@ -34,9 +34,9 @@ class RolloutResult:
 class Player:
     """Plays episodes with an environment, a policy, and an executor of its chunks."""
 
-    def __init__(self, env: Env, policy: Policy, carrier: Carrier) -> None:
-        """Play in `env`; `carrier` executes the chunks of `policy`."""
-        self.env, self.policy, self.carrier = env, policy, carrier
+    def __init__(self, env: Env, policy: Policy, executor: Executor) -> None:
+        """Play in `env`; `executor` executes the chunks of `policy`."""
+        self.env, self.policy, self.executor = env, policy, executor
 
     def play(
         self,
@@ -82,7 +82,7 @@ class Player:
         if isinstance(self.policy, ChunkExecutor):
             self.policy.forget_delays()  # so that an episode is repeatable, whatever was played before
         self.policy.reset(self._instruction)
-        self.carrier.start(self.env, self._instruction)
+        self.executor.start(self.env, self._instruction)
         self.observations = 0
         self._due = self.env.time
         self._travelling: list[tuple[float, ActionChunk, ArmStart]] = []
@@ -95,9 +95,9 @@ class Player:
             self._plan(state)
         while self._travelling and self._travelling[0][0] <= state.stamp + 1e-9:
             _, chunk, start = self._travelling.pop(0)
-            self.carrier.receive(chunk, start, state.stamp)
+            self.executor.receive(chunk, start, state.stamp)
             tell_delivered(self.policy, chunk, state.stamp - chunk.observation_stamp)
-        self.carrier.control(self.env, state, state.stamp)
+        self.executor.control(self.env, state, state.stamp)
         self.env.step(CONTROL_PERIOD)
 
     def _plan(self, state: RobotState) -> None:

@@ -11,7 +11,7 @@ from vla_ros.envs.processes import work_in_processes
 from vla_ros.envs.registry import find_world, make_env
 from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.perturbations import PERTURBATIONS
-from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
+from vla_ros.evaluation.executors import DirectExecutor, Executor, SafetyExecutor
 from vla_ros.evaluation.pick_suite import describe_pick, other_objects, pick_trials, summarise_pick
 from vla_ros.evaluation.picture import success_plot
 from vla_ros.evaluation.rollout import POLICY_LATENCY, Player
@@ -80,10 +80,10 @@ def _make_worker(options: SuiteOptions) -> _Worker:
 
     torch.set_num_threads(1)
     contract = load_contract(options.robot)
-    carrier: Carrier = SafeCarrier(contract, load_parameters()) if options.safety else BareCarrier(contract)
+    executor: Executor = SafetyExecutor(contract, load_parameters()) if options.safety else DirectExecutor(contract)
     env = make_env(options.suite, contract)
     policy = load_executor(options.policy, contract, options.device, execution=options.execution)
-    return _Worker(options, env, Player(env, policy, carrier))
+    return _Worker(options, env, Player(env, policy, executor))
 
 
 def _play(worker: _Worker, trial: Trial) -> list[TrialResult]:

@@ -28,7 +28,7 @@ from vla_ros.envs.tabletop.config import PICK
 from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.expert import observe_commands, plan_command
 from vla_ros.errors import ChunkError, SimulationError, VlaError
-from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier, arm_start
+from vla_ros.evaluation.executors import DirectExecutor, Executor, SafetyExecutor, arm_start
 from vla_ros.evaluation.rollout import POLICY_LATENCY
 from vla_ros.robot.contract import RobotContract
 from vla_ros.robot.kinematics import Kinematics
@@ -50,7 +50,7 @@ BAD_MEMORY = 1.2
 Disturb = Callable[[ActionChunk, int], ActionChunk]
 
 
-class ClampCarrier:
+class ClampExecutor:
     """Clips every value on its own: no row order, no acceleration, no memory; NaN passes, as in `np.clip`."""
 
     def __init__(self, contract: RobotContract) -> None:
@@ -126,7 +126,7 @@ class ClampCarrier:
         return np.asarray(jacobian.T @ np.linalg.solve(gram, error), dtype=np.float64)
 
 
-class LatchCarrier(ClampCarrier):
+class LatchExecutor(ClampExecutor):
     """Rejects a chunk that violates a limit as a whole, then holds until reset, which never happens."""
 
     def receive(self, chunk: ActionChunk, start: ArmStart, now: float) -> None:
@@ -203,17 +203,17 @@ class Scene:
         self.contract, self.parameters = contract, parameters
         self.cell, self.referee = RecordingEnv(contract, PICK), Referee(contract, CONTROL_PERIOD)
 
-    def carriers(self) -> dict[str, Carrier]:
+    def executors(self) -> dict[str, Executor]:
         """Return the executors of the three approaches."""
         return {
-            "filter": SafeCarrier(self.contract, self.parameters),
-            "clamp": ClampCarrier(self.contract),
-            "latch": LatchCarrier(self.contract),
+            "filter": SafetyExecutor(self.contract, self.parameters),
+            "clamp": ClampExecutor(self.contract),
+            "latch": LatchExecutor(self.contract),
         }
 
     def play(
         self,
-        carrier: Carrier,
+        executor: Executor,
         seed: int,
         disturb: Disturb | None = None,
         *,
@@ -223,7 +223,7 @@ class Scene:
         """Run the scene of `seed` until success or for `seconds`.
 
         Args:
-            carrier: Executor of the chunks.
+            executor: Executor of the chunks.
             seed: Seed of the scene.
             disturb: Corrupts chunks on their way; a chunk that it returns unchanged counts as clean.
             recorded: Chunks of another run with their times, in place of the expert.
@@ -231,7 +231,7 @@ class Scene:
         """
         cell, result = self.cell, Play()
         order = Instruction(cell.reset(seed), sequence=1)
-        carrier.start(cell, order)
+        executor.start(cell, order)
         due, number, last_bad, was_running, in_stop = cell.time, 0, -np.inf, False, False
         waiting = [] if recorded is None else list(recorded)
         commands, openings = [], []
@@ -248,16 +248,16 @@ class Scene:
             while waiting and waiting[0][0] <= now + 1e-9:
                 result.record.append(waiting[0])
                 _, chunk, start = waiting.pop(0)
-                self._deliver(carrier, chunk, start, now)
-            carrier.control(cell, state, now)
-            running, corrected = _look(carrier)
+                self._deliver(executor, chunk, start, now)
+            executor.control(cell, state, now)
+            running, corrected = _look(executor)
             commands.append(cell.commanded[0])
             openings.append(cell.commanded[1])
             stopped = was_running and not running
             result.ticks += 1
             result.corrected_ticks += corrected
-            if (stopped or corrected) and isinstance(carrier, SafeCarrier):
-                result.reasons[carrier.decisions[-1].reason] += 1
+            if (stopped or corrected) and isinstance(executor, SafetyExecutor):
+                result.reasons[executor.decisions[-1].reason] += 1
             result.stopped_ticks += stopped
             result.stops += stopped and not in_stop
             result.false_stops += stopped and not in_stop and recorded is None and now - last_bad > BAD_MEMORY
@@ -271,9 +271,9 @@ class Scene:
         return result
 
     @staticmethod
-    def _deliver(carrier: Carrier, chunk: ActionChunk, start: ArmStart, now: float) -> None:
+    def _deliver(executor: Executor, chunk: ActionChunk, start: ArmStart, now: float) -> None:
         with contextlib.suppress(VlaError), np.errstate(all="ignore"):  # 1e300 squared overflows, as it should
-            carrier.receive(chunk, start, now)
+            executor.receive(chunk, start, now)
 
     def _expert_chunk(self, state: RobotState, number: int) -> ActionChunk:
         contract, cell = self.contract, self.cell
@@ -306,13 +306,13 @@ def rotation_between(first: FloatArray, second: FloatArray) -> FloatArray:
     return rotation_vector_from_matrix(matrix_from_quaternion(second) @ matrix_from_quaternion(first).T)
 
 
-def _look(carrier: Carrier) -> tuple[bool, bool]:
+def _look(executor: Executor) -> tuple[bool, bool]:
     """Return whether the executor follows its plan, and whether it changed the motion."""
-    if isinstance(carrier, SafeCarrier):
-        decision = carrier.decisions[-1]
+    if isinstance(executor, SafetyExecutor):
+        decision = executor.decisions[-1]
         running = decision.state in (SafetyState.RUN, SafetyState.SLOW)
         return running, running and decision.reason != "ok"
-    return not (isinstance(carrier, ClampCarrier) and carrier.stopped), False
+    return not (isinstance(executor, ClampExecutor) and executor.stopped), False
 
 
 def spoil(seed: int, share: float = 1.0 / BAD_EVERY) -> Disturb:
@@ -388,14 +388,14 @@ def compare(
         from the filter's own run.
     """
     scene = Scene(contract, parameters)
-    plays: dict[str, list[Play]] = {name: [] for name in scene.carriers()}
+    plays: dict[str, list[Play]] = {name: [] for name in scene.executors()}
     replays: dict[str, list[Play]] = {name: [] for name in plays}
     for seed in seeds:
         recording: list[tuple[float, ActionChunk, ArmStart]] = []
-        for name, carrier in scene.carriers().items():
-            plays[name].append(scene.play(carrier, seed, spoil(seed)))
+        for name, executor in scene.executors().items():
+            plays[name].append(scene.play(executor, seed, spoil(seed)))
             recording = recording or plays[name][-1].record
-            replays[name].append(scene.play(carrier, seed, recorded=recording))
+            replays[name].append(scene.play(executor, seed, recorded=recording))
             progress()
     scene.cell.close()
     return {name: {**summarize(plays[name]), "replay": summarize(replays[name])} for name in plays}
@@ -415,8 +415,8 @@ def clean_runs(
     scene = Scene(contract, parameters)
     safe, bare = [], []
     for seed in seeds:
-        safe.append(scene.play(SafeCarrier(contract, parameters), seed))
-        bare.append(scene.play(BareCarrier(contract), seed))
+        safe.append(scene.play(SafetyExecutor(contract, parameters), seed))
+        bare.append(scene.play(DirectExecutor(contract), seed))
         progress()
     scene.cell.close()
     figures = summarize(safe)

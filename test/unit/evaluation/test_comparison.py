@@ -1,4 +1,4 @@
-"""The same bad commands through three carriers: only the filter breaks no limit and does its task."""
+"""The same bad commands through three executors: only the filter breaks no limit and does its task."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SECONDS = 1.8
 @pytest.fixture(scope="module")
 def plays():
     scene = Scene(load_contract("panda"), load_parameters())
-    carriers = scene.carriers()
-    recording = scene.play(carriers["clamp"], 7, spoil(7, 0.3), seconds=SECONDS).record
-    yield {name: scene.play(carrier, 7, recorded=recording, seconds=SECONDS) for name, carrier in carriers.items()}
+    executors = scene.executors()
+    recording = scene.play(executors["clamp"], 7, spoil(7, 0.3), seconds=SECONDS).record
+    yield {name: scene.play(executor, 7, recorded=recording, seconds=SECONDS) for name, executor in executors.items()}
     scene.cell.close()
 
 

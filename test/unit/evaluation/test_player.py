@@ -9,7 +9,7 @@ import pytest
 
 from vla_ros.envs.env import Env, TaskStatus
 from vla_ros.errors import InstructionError
-from vla_ros.evaluation.carriers import BareCarrier, Carrier, SafeCarrier
+from vla_ros.evaluation.executors import DirectExecutor, Executor, SafetyExecutor
 from vla_ros.evaluation.rollout import Player
 from vla_ros.robot.contract import RobotContract, load_contract
 from vla_ros.robot.kinematics import Kinematics
@@ -113,9 +113,9 @@ class Rise:
 @pytest.mark.parametrize("safe", [True, False])
 def test_any_environment_of_the_protocol_is_played(safe: bool) -> None:
     env: Env = Lift(CONTRACT)
-    carrier: Carrier = SafeCarrier(CONTRACT, load_parameters()) if safe else BareCarrier(CONTRACT)
+    executor: Executor = SafetyExecutor(CONTRACT, load_parameters()) if safe else DirectExecutor(CONTRACT)
     policy = Rise()
-    result = Player(env, policy, carrier).play(3, max_seconds=6.0)
+    result = Player(env, policy, executor).play(3, max_seconds=6.0)
     assert result.success and result.picked == "tool" and result.detail.endswith("m up"), result
     assert [one.sequence for one in policy.seen] == list(range(1, result.steps + 1))
     assert {one.instruction for one in policy.seen} == {Instruction("rise", sequence=1)}
@@ -124,6 +124,6 @@ def test_any_environment_of_the_protocol_is_played(safe: bool) -> None:
 
 def test_what_the_policy_refuses_is_not_played() -> None:
     env = Lift(CONTRACT)
-    result = Player(env, Rise(), BareCarrier(CONTRACT)).play(3, "dance")
+    result = Player(env, Rise(), DirectExecutor(CONTRACT)).play(3, "dance")
     assert not result.success and result.steps == 0 and "expected 'rise'" in result.detail
     assert env.time == 0.3

@@ -20,8 +20,8 @@ from vla_ros.safety.supervisor import SafetySupervisor
 from vla_ros.types import ActionChunk, FloatArray, Instruction, Pose, RobotState, SafetyDecision
 
 
-class Carrier(Protocol):
-    """Executor: converts chunks into joint references; times are in simulation seconds."""
+class Executor(Protocol):
+    """Converts chunks into joint references; times are in simulation seconds."""
 
     def start(self, env: Env, instruction: Instruction) -> None:
         """Begin at the current state of `env`."""
@@ -38,7 +38,7 @@ def arm_start(state: RobotState, contract: RobotContract) -> ArmStart:
     return ArmStart(state.joint_positions, state.end_effector, contract.gripper.max_opening)
 
 
-class SafeCarrier:
+class SafetyExecutor:
     """Safety layer, as run by the safety node."""
 
     def __init__(self, contract: RobotContract, parameters: SafetyParameters) -> None:
@@ -75,7 +75,7 @@ class SafeCarrier:
             env.command(decision.joint_positions, decision.gripper_opening)
 
 
-class BareCarrier:
+class DirectExecutor:
     """No safety layer: interpolates the rows and follows them. For comparison in simulation only."""
 
     def __init__(self, contract: RobotContract) -> None:
