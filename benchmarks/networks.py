@@ -83,7 +83,7 @@ def train(network: VlaModel, inputs: ModelInput, target: ModelTarget, steps: int
 @torch.no_grad()
 def figures_of(network: VlaModel, inputs: ModelInput, target: ModelTarget) -> dict[str, float]:
     """Return errors where the object is visible, and the changes of positions with a modality replaced."""
-    output, there = network.predict(inputs), target.present.bool()
+    output, there = network.predict(inputs), target.target_visible.bool()
 
     def change(other: ModelInput) -> float:
         return float((network.predict(other).continuous - output.continuous).abs().mean())

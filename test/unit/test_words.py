@@ -22,6 +22,7 @@ OLD = {
     "Eye": "VisionEncoder",
     "train_deciding": "train_action_head",
     "data_lines": "dataset_fingerprint",
+    r"(target|output|wanted|said)\.present": "target_visible",
     r"obstacles\(given, wanted\)": "incompatibilities(source, target)",
     "DecidingOptions|DecidingSection|deciding_lines": "ActionHeadOptions, ActionHeadSection, action_head_provenance",
     "(Safe|Bare|Clamp|Latch)?Carriers?": "Executor, SafetyExecutor, DirectExecutor, ...",

@@ -11,7 +11,7 @@ state               (B, S) float             proprioception, normalized
 tokens              (B, N, T) long           words of the instruction; 0 is padding
 continuous          (B, N, H, C) float       positions and rotations of tools, joints, openings; normalized
 binary              (B, N, H, G) float       two-state grippers: 1 on, 0 off
-present             (B, N) float             1 when the named object is in the scene, else 0
+target_visible      (B, N) float             1 when the named object is in the scene, else 0
 target              (B, N, 3) float          position of the named object, normalized
 pixels[camera]      (B, N, 2) float          its position in the image, 0 to 1; NaN when not visible
 goal                (B, N, 3) float          position where it should go (into, onto), normalized
@@ -42,11 +42,11 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class ModelTarget:
-    """Target of a network; see this module's table. Fields after `present` are used by some networks only."""
+    """Target of a network; see this module's table. Fields after `target_visible` are used by some networks only."""
 
     continuous: Tensor
     binary: Tensor
-    present: Tensor
+    target_visible: Tensor
     target: Tensor | None = None
     pixels: Mapping[str, Tensor] = field(default_factory=dict)
     goal: Tensor | None = None
@@ -66,14 +66,14 @@ class ModelOutput:
         continuous: (B, N, H, C), normalized.
         binary: (B, N, H, G), logits of "on".
         target: (B, N, 3) predicted position of the named object, normalized; None if it is not predicted.
-        present: (B, N) logits that the named object is there; None if not predicted.
+        target_visible: (B, N) logits that the named object is there; None if not predicted.
         attention: Camera to (B, N, h', w') weights over the image for the named object, which sum to 1.
     """
 
     continuous: Tensor
     binary: Tensor
     target: Tensor | None = None
-    present: Tensor | None = None
+    target_visible: Tensor | None = None
     attention: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod

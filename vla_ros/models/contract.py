@@ -131,7 +131,7 @@ class VlaModel(nn.Module, ABC):
 
     @abstractmethod
     def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
-        """Return the scalar loss and its terms by name; where `present` is 0, actions do not count."""
+        """Return the scalar loss and its terms by name; where `target_visible` is 0, actions do not count."""
 
     def new_cache(self) -> Any:  # noqa: ANN401 (a network's own; no other part looks into it)
         """Return a cache for `predict_next` between the images of one run; None for a network without one."""
@@ -147,8 +147,9 @@ class VlaModel(nn.Module, ABC):
         heads = {"continuous": output.continuous, "binary": output.binary.sigmoid()}
         if output.target is not None:
             heads["target"] = output.target
-        if output.present is not None:
-            heads["present"] = output.present.sigmoid()
+        if output.target_visible is not None:
+            # Heads, terms of the loss and weights keep the name that they have in checkpoints and reports.
+            heads["present"] = output.target_visible.sigmoid()
         return Inspection(output, {**heads, **self.own_heads(inputs)}, self.word_attention(inputs))
 
     def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:

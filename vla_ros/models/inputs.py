@@ -67,7 +67,7 @@ def check_target(inputs: ModelInput, target: ModelTarget, config: ModelConfig) -
     expected = {
         "continuous": (*pairs, config.horizon, config.action.continuous),
         "binary": (*pairs, config.horizon, config.action.binary),
-        "present": pairs,
+        "target_visible": pairs,
     }
     if target.target is not None:
         expected["target"] = (*pairs, 3)

@@ -12,20 +12,21 @@ from vla_ros.models.batch import ModelOutput, ModelTarget
 from vla_ros.models.columns import ActionColumns, take
 
 
-def mean_where_present(values: Tensor, present: Tensor) -> Tensor:
-    """Average `values` (B, N, ...) over instructions whose object is there, `present` (B, N); 0 without any."""
+def mean_where_present(values: Tensor, visible: Tensor) -> Tensor:
+    """Average `values` (B, N, ...) over instructions whose object is there, `visible` (B, N); 0 without any."""
     values = values.flatten(2).mean(dim=-1) if values.ndim > 2 else values
-    return (values * present).sum() / present.sum().clamp(min=1.0)
+    return (values * visible).sum() / visible.sum().clamp(min=1.0)
 
 
 def side_losses(output: ModelOutput, target: ModelTarget) -> dict[str, Tensor]:
     """Return the losses of the auxiliary heads: presence and position of the object."""
     parts = {}
-    if output.present is not None:
-        parts["present"] = 0.2 * functional.binary_cross_entropy_with_logits(output.present, target.present)
+    if output.target_visible is not None:
+        presence = functional.binary_cross_entropy_with_logits(output.target_visible, target.target_visible)
+        parts["present"] = 0.2 * presence
     if output.target is not None and target.target is not None:
         distance = functional.smooth_l1_loss(output.target, target.target, reduction="none", beta=0.1)
-        parts["target"] = mean_where_present(distance, target.present)
+        parts["target"] = mean_where_present(distance, target.target_visible)
     return parts
 
 
@@ -40,7 +41,7 @@ def action_losses(
         columns: Columns of the action.
         rotation: Elementwise loss of rotations, from output and target.
     """
-    there, parts = target.present, {}
+    there, parts = target.target_visible, {}
     if columns.others:
         position = functional.smooth_l1_loss(
             take(output.continuous, columns.others), take(target.continuous, columns.others), reduction="none", beta=0.1

@@ -247,7 +247,7 @@ def asked_pixels(target: ModelTarget, camera: str) -> Tensor:
     thing = target.pixels[camera]
     goal = target.goal_pixels.get(camera, torch.full_like(thing, math.nan))
     both = torch.stack([thing, goal], dim=2)
-    return torch.where(target.present[..., None, None] > 0.5, both, math.nan)
+    return torch.where(target.target_visible[..., None, None] > 0.5, both, math.nan)
 
 
 def known(target: ModelTarget, kinds: int) -> Tensor:
@@ -256,7 +256,7 @@ def known(target: ModelTarget, kinds: int) -> Tensor:
     For an infeasible instruction with a goal, either the object or the goal is present, and the data do not say which.
     """
     alone = target.concepts["goal_kind"] >= kinds
-    there = target.present > 0.5
+    there = target.target_visible > 0.5
     return torch.stack([there | alone, there | alone], dim=-1)
 
 

@@ -66,13 +66,13 @@ def choose_precision(wanted: str) -> torch.dtype:
     return PRECISIONS[wanted]
 
 
-TRUST_FROM, TRUST_FULL = 0.2, 0.5
+CONFIDENCE_START, CONFIDENCE_FULL = 0.2, 0.5
 """Presence probabilities of the named object at which the confidence starts to rise from 0, and at which it is 1."""
 
-MOST_WORDS = 100
+MAX_LISTED_WORDS = 100
 """Size of the largest vocabulary that is printed, words."""
 
-GLANCES = 5
+CONFIDENCE_WINDOW = 5
 """Number of recent presence probabilities of which the best sets the confidence: a grasping hand hides the object."""
 
 
@@ -112,14 +112,14 @@ class LocalPolicy:
         self._history = self._new_history()
         self._tokens: torch.Tensor | None = None
         self._cache = self._network.new_cache()
-        self._glances: deque[float] = deque(maxlen=GLANCES)
+        self._presence_history: deque[float] = deque(maxlen=CONFIDENCE_WINDOW)
         self._sequence = 0
 
     def fork(self) -> LocalPolicy:
         """Return a policy with the same network and its own memory, without an instruction."""
         other = copy.copy(self)
         other._tokens, other._sequence = None, 0
-        other._cache, other._glances = self._network.new_cache(), deque(maxlen=GLANCES)
+        other._cache, other._presence_history = self._network.new_cache(), deque(maxlen=CONFIDENCE_WINDOW)
         other._history = self._new_history()
         return other
 
@@ -131,7 +131,7 @@ class LocalPolicy:
         """
         self._tokens = None
         self._cache = self._network.new_cache()  # the old one belongs to the previous instruction
-        self._glances.clear()
+        self._presence_history.clear()
         self._history.clear()
         if unknown := self.processor.tokenizer.unknown(instruction.text):
             raise InstructionError(
@@ -143,7 +143,7 @@ class LocalPolicy:
     def _words(self) -> str:
         """Return the known words, or only their number when the list would be too long to read."""
         words = self.bundle.words
-        return ", ".join(words) if len(words) <= MOST_WORDS else f"{len(words)} words"
+        return ", ".join(words) if len(words) <= MAX_LISTED_WORDS else f"{len(words)} words"
 
     def predict(self, observation: Observation) -> ActionChunk:
         """Return the chunk (horizon, width) for an observation.
@@ -192,7 +192,9 @@ class LocalPolicy:
 
     def _chunk(self, output: ModelOutput, observation: Observation) -> ActionChunk:
         actions = self.processor.actions(output.continuous[0, 0], output.binary[0, 0])
-        self._glances.append(1.0 if output.present is None else float(output.present[0, 0].float().sigmoid()))
+        visible = output.target_visible
+        self._presence_history.append(1.0 if visible is None else float(visible[0, 0].float().sigmoid()))
+        margin = (max(self._presence_history) - CONFIDENCE_START) / (CONFIDENCE_FULL - CONFIDENCE_START)
         self.attention = {name: look[0, 0].float().cpu().numpy() for name, look in output.attention.items()}
         self._sequence += 1
         return ActionChunk(
@@ -203,7 +205,7 @@ class LocalPolicy:
             instruction_sequence=self._instruction.sequence,
             specification=self.specification.fingerprint,
             policy=self.name,
-            trust=float(np.clip((max(self._glances) - TRUST_FROM) / (TRUST_FULL - TRUST_FROM), 0.0, 1.0)),
+            trust=float(np.clip(margin, 0.0, 1.0)),
             sequence=self._sequence,
         )
 

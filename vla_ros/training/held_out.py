@@ -206,7 +206,7 @@ class HeldOut:
                 losses.append(size * float(loss))
                 told.append({name: size * value for name, value in one.items()})
                 output = network.predict(inputs)
-                there = target.present > 0.5
+                there = target.target_visible > 0.5
                 truth = target.continuous[there], target.binary[there]
                 rows = int(there.sum())
                 chunks, states = (value.to(self._device).expand(rows, *value.shape) for value in self._mean)
@@ -230,7 +230,7 @@ class HeldOut:
         chunks: list[Tensor] = []
         states: list[Tensor] = []
         for _, target, _ in self._batches(self._taught):
-            there = target.present > 0.5
+            there = target.target_visible > 0.5
             chunks.append(target.continuous[there].cpu())
             states.append(target.binary[there].cpu())
         return torch.cat(chunks).mean(dim=0), torch.cat(states).mean(dim=0) > 0.5

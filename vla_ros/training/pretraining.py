@@ -191,7 +191,7 @@ def probe_trunk(trunk: Trunk, views: TrunkHeldOut, index: NDArray[np.int64]) -> 
         alone = target.concepts["goal_kind"] >= trunk.config.kinds
         for camera, image in inputs.images.items():
             features = trunk.vision(image)
-            pixels = torch.where(target.present[..., None] > 0.5, target.pixels[camera], torch.nan)
+            pixels = torch.where(target.target_visible[..., None] > 0.5, target.pixels[camera], torch.nan)
             there = torch.isfinite(pixels).all(dim=-1)
             scale = pixels.new_tensor([image.shape[-1], image.shape[-2]])
             output = trunk.vision.ground(features, questions)
@@ -199,7 +199,7 @@ def probe_trunk(trunk: Trunk, views: TrunkHeldOut, index: NDArray[np.int64]) -> 
             distance = ((places - pixels) * scale).norm(dim=-1)[there]
             at = trunk.at(features, pixels[:, :, None])[:, :, 0][there]
             right = numbers[(at @ names.T).argmax(dim=-1)] == name[there]
-            asked = there | alone | (target.present > 0.5)
+            asked = there | alone | (target.target_visible > 0.5)
             seen = (output.seen.unflatten(0, there.shape)[..., 0] > 0.5) == there
             rows = (done + torch.arange(size, device=there.device))[:, None].expand_as(there)
             columns = (distance, (pixels * scale)[there], right, seen[asked], there[asked], rows[there], rows[asked])

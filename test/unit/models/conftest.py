@@ -69,7 +69,7 @@ def targets(target, index):
     return ModelTarget(
         continuous=target.continuous[index],
         binary=target.binary[index],
-        present=target.present[index],
+        target_visible=target.target_visible[index],
         target=target.target[index],
         pixels={name: pixels[index] for name, pixels in target.pixels.items()},
         concepts={name: classes[index] for name, classes in target.concepts.items()},
@@ -104,7 +104,7 @@ def errors(frames):
     """errors(output): mean absolute errors over the sentences about objects that are there, normalized units."""
 
     def measure(output):
-        there = frames.target.present.bool()
+        there = frames.target.target_visible.bool()
         target = frames.target
         return {
             "position": float((output.continuous - target.continuous)[there][..., :3].abs().mean()),

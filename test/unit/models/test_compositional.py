@@ -138,7 +138,7 @@ def unseen_scenes() -> tuple[ModelInput, ModelTarget]:
     images = torch.cat([inputs.images["front"] for inputs, _, _ in made])
     base = made[0][1]
     return ModelInput({"front": images}, torch.zeros(len(images), 10), tokens), ModelTarget(
-        base.continuous, base.binary, base.present, None, {"front": pixels}
+        base.continuous, base.binary, base.target_visible, None, {"front": pixels}
     )
 
 

@@ -113,7 +113,7 @@ def answers(target, index):
     return ModelTarget(
         target.continuous[index],
         target.binary[index],
-        target.present[index],
+        target.target_visible[index],
         target.target[index],
         {n: p[index] for n, p in target.pixels.items()},
     )
@@ -205,7 +205,7 @@ def test_shapes_and_finite_values(fresh, sizes, frames):
     pairs = (2, frames.inputs.tokens.shape[1])
     assert output.continuous.shape == (*pairs, sizes["horizon"], 6)
     assert output.binary.shape == (*pairs, sizes["horizon"], 1)
-    assert output.present.shape == pairs
+    assert output.target_visible.shape == pairs
     assert output.target.shape == (*pairs, 3)
     assert all(torch.isfinite(part).all() for part in (output.continuous, output.binary))
 
@@ -233,7 +233,7 @@ def test_no_weight_is_made_or_changed_by_a_call(fresh, frames):
 
 def test_absent_objects_teach_no_action(fresh, frames):
     inputs, target = rows(frames.inputs, slice(0, 4)), answers(frames.target, slice(0, 4))
-    absent = target.present[..., None, None] == 0
+    absent = target.target_visible[..., None, None] == 0
     losses = []
     for far in (0.0, 1e3):
         other = replace(
@@ -272,7 +272,7 @@ def test_precision_is_the_callers_choice(precision, fresh, frames):
     if precision is torch.bfloat16:  # fp16 is trained with fp32 weights and a scaler
         target = answers(frames.target, slice(0, 2))
         target = ModelTarget(
-            *(getattr(target, f).to(precision) for f in ("continuous", "binary", "present", "target")),
+            *(getattr(target, f).to(precision) for f in ("continuous", "binary", "target_visible", "target")),
             {n: p.to(precision) for n, p in target.pixels.items()},
         )
         fresh.train()
@@ -392,7 +392,7 @@ def test_sentences_that_are_too_long_are_refused(name, fresh, frames):
         fresh.predict(longer)
 
 
-@pytest.mark.parametrize("part", ["continuous", "binary", "present", "target"])
+@pytest.mark.parametrize("part", ["continuous", "binary", "target_visible", "target"])
 def test_answers_of_another_shape_are_refused(part, fresh, frames):
     target = answers(frames.target, slice(0, 4))
     short = replace(target, **{part: getattr(target, part)[:, :-1]})

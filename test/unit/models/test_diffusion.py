@@ -136,7 +136,7 @@ def test_two_ways_of_doing_it_are_both_drawn_and_never_their_mean(prediction):
     with torch.no_grad():
         context = network.context(one)
     many = type(context)(
-        context.tokens.expand(64, -1, -1), context.summary.expand(64, -1), {}, context.target, context.present
+        context.tokens.expand(64, -1, -1), context.summary.expand(64, -1), {}, context.target, context.target_visible
     )
     optimiser = torch.optim.Adam(network.denoiser.parameters(), 3e-3)
     for _ in range(300):

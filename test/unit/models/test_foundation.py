@@ -40,7 +40,7 @@ def test_the_loss_scores_with_the_distribution(network, frames):
     with torch.no_grad():
         _, parts = network.compute_loss(frames.inputs, frames.target)
         density = network.distribution(frames.inputs).log_prob(frames.target.actions())
-    there = frames.target.present.bool()
+    there = frames.target.target_visible.bool()
     numbers = frames.target.binary.shape[-2] * 7
     assert parts["actions"] == pytest.approx(-float(density[there].mean()) / numbers, rel=1e-5)
 
@@ -65,13 +65,13 @@ def test_two_ways_become_two_plans(sizes, frames):
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     side = torch.tensor([1.0, -1.0]).repeat(16)[:, None, None, None]
     straight = torch.cat([torch.ones(3), torch.zeros(3)])
-    target = type(target)(side * straight.expand_as(target.continuous), target.binary, target.present)
+    target = type(target)(side * straight.expand_as(target.continuous), target.binary, target.target_visible)
     blind = type(inputs)(
         {n: torch.zeros_like(i[:8]) for n, i in inputs.images.items()},
         torch.zeros(8, 10),
         inputs.tokens[:1].expand(8, -1, -1),
     )
-    target = type(target)(*(getattr(target, f)[:8] for f in ("continuous", "binary", "present")))
+    target = type(target)(*(getattr(target, f)[:8] for f in ("continuous", "binary", "target_visible")))
     for _ in range(60):
         loss, _ = network.compute_loss(blind, target)
         optimiser.zero_grad()

@@ -32,11 +32,11 @@ def taught():
         places[scene, :] = torch.tensor([x / 16.0 - 0.75, y / 16.0 - 0.8, 0.0])
     tokens = torch.tensor([[PICK, RED, CUBE, 0], [PICK, BLUE, CUBE, 0]]).expand(8, -1, -1).contiguous()
     inputs = ModelInput({"eye": images}, torch.zeros(8, 4), tokens)
-    present = torch.stack([red, 1.0 - red], dim=1)
+    visible = torch.stack([red, 1.0 - red], dim=1)
     target = ModelTarget(
         places[:, :, None].expand(-1, -1, 3, -1).repeat(1, 1, 1, 2),
         torch.ones(8, 2, 3, 1),
-        present,
+        visible,
         places,
         {"eye": (places[..., :2] + 1.0) / 2.0},
     )
@@ -63,7 +63,7 @@ def test_it_finds_the_thing_and_tells_what_is_not_there(taught):
         assert (things[0].pixels["eye"] - target.pixels["eye"][scene, 0]).norm() < 0.15
         for sentence in range(2):
             answer = network.identify_target_object(inputs.tokens[scene, sentence], things)
-            there = bool(target.present[scene, sentence])
+            there = bool(target.target_visible[scene, sentence])
             assert answer.answer == (FOUND if there else NOT_THERE)
             assert answer.index == (0 if there else None)
 
@@ -104,8 +104,8 @@ def test_match_says_what_act_believes(taught):
     with torch.no_grad():
         matching, output = network.match(inputs), network.predict(inputs)
     assert torch.allclose(matching.probabilities.sum(dim=-1), torch.ones(8, 2), atol=1e-6)
-    assert torch.allclose(1.0 - matching.probabilities[..., -1], output.present.sigmoid(), atol=1e-5)
-    assert ((output.present > 0) == target.present.bool()).all()
+    assert torch.allclose(1.0 - matching.probabilities[..., -1], output.target_visible.sigmoid(), atol=1e-5)
+    assert ((output.target_visible > 0) == target.target_visible.bool()).all()
 
 
 def test_a_command_without_words_is_refused(taught):
@@ -141,10 +141,10 @@ def test_decisions_by_hand(scores, none, answer, candidates):
 def test_each_thing_gets_a_slot_of_its_own():
     torch.manual_seed(0)
     places, target = torch.randn(6, 5, 3), torch.randn(6, 3, 3)
-    present = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]] * 2)
-    slots = assign(places, target, present, torch.zeros(6, 5))
+    visible = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]] * 2)
+    slots = assign(places, target, visible, torch.zeros(6, 5))
     for scene in range(6):
-        named = [n for n in range(3) if present[scene, n]]
+        named = [n for n in range(3) if visible[scene, n]]
         mine = [int(slots[scene, n]) for n in named]
         assert len(set(mine)) == len(named)
         # greedy by hand
@@ -157,7 +157,7 @@ def test_each_thing_gets_a_slot_of_its_own():
                 taken[thing] = slot
         assert mine == [taken[n] for n in named]
     with pytest.raises(ValueError, match="3 things in a scene, expected at most 2"):
-        assign(places[:, :2], target, present, torch.zeros(6, 2))
+        assign(places[:, :2], target, visible, torch.zeros(6, 2))
 
 
 def test_unknown_detectors_are_refused():

@@ -53,7 +53,7 @@ def test_a_chunk_survives_its_tokens(sizes, frames, rows, output, worst):
     tokens = network.tokenize(frames.target)
     logits = torch.nn.functional.one_hot(tokens.flatten(2) - network.first_action, 256).float() * 50.0
     columns = network._columns(tokens.flatten(2), logits)
-    there = frames.target.present.bool()
+    there = frames.target.target_visible.bool()
     error = (columns["continuous"] - frames.target.continuous)[there].abs()
     assert error.mean() < worst
     if len(output) == 12:

@@ -69,7 +69,7 @@ def test_a_trunk_finds_the_thing_that_it_was_shown(frames):
     }
     assert float(loss.detach()) < 0.6 * float(before)
     found = trunk.vision.ground(trunk.vision(inputs.images["front"]), trunk.questions(inputs.tokens))
-    there = torch.isfinite(target.pixels["front"]).all(dim=-1) & (target.present > 0.5)
+    there = torch.isfinite(target.pixels["front"]).all(dim=-1) & (target.target_visible > 0.5)
     places = found.places.unflatten(0, there.shape)[..., 0, :][there]
     wrong = (places - target.pixels["front"][there]).norm(dim=-1).mean()
     middle = (target.pixels["front"][there] - target.pixels["front"][there].mean(dim=0)).norm(dim=-1).mean()

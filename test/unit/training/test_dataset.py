@@ -20,7 +20,7 @@ from vla_ros.training.datasets.source import SeededBatches
 def test_a_batch_has_a_sentence_for_every_object_and_one_for_an_absent_one(dataset: PickDataset) -> None:
     inputs, target = dataset.batch(np.array([0, 5]), np.random.default_rng(0))
     assert inputs.tokens.shape == (2, 4, 10) and inputs.images["front"].shape == (2, 3, 96, 128)
-    assert target.present.tolist() == [[1, 1, 1, 0]] * 2
+    assert target.target_visible.tolist() == [[1, 1, 1, 0]] * 2
     assert not bool((target.continuous[:, 0] == target.continuous[:, 1]).all())
     assert float(inputs.images["wrist"].min()) >= 0.0 and float(inputs.images["wrist"].max()) <= 1.0
 
@@ -28,7 +28,7 @@ def test_a_batch_has_a_sentence_for_every_object_and_one_for_an_absent_one(datas
 def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(dataset: PickDataset) -> None:
     def tensors(seed: int, update: int, part: int, parts: int) -> list[torch.Tensor]:
         inputs, target = SeededBatches(dataset, 6, seed).batch(update, part, parts)
-        return [inputs.images["wrist"], inputs.state, inputs.tokens, target.continuous, target.present]
+        return [inputs.images["wrist"], inputs.state, inputs.tokens, target.continuous, target.target_visible]
 
     whole = tensors(5, 7, 0, 1)
     for one, other in zip(whole, tensors(5, 7, 0, 1), strict=True):

@@ -75,7 +75,7 @@ class Says(torch.nn.Module):
         assert self.truth is not None
         if self.chunk is None:
             return ModelOutput(self.truth.continuous, 20.0 * (self.truth.binary - 0.5))
-        shape = self.truth.present.shape
+        shape = self.truth.target_visible.shape
         return ModelOutput(*(value.expand(*shape, *value.shape) for value in self.chunk))
 
     def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[torch.Tensor, dict[str, float]]:

@@ -115,7 +115,7 @@ def test_a_trunk_is_probed_with_the_truth_it_is_asked_for(views: Path, tmp_path:
     index = np.arange(6)
     probe = probe_trunk(trunk, watch, index)["front"]
     _, target, _ = next(watch.batches(index))
-    there = torch.isfinite(target.pixels["front"]).all(dim=-1) & (target.present > 0.5)
+    there = torch.isfinite(target.pixels["front"]).all(dim=-1) & (target.target_visible > 0.5)
     np.testing.assert_allclose(probe.place, (target.pixels["front"][there] * torch.tensor([128.0, 96.0])).numpy())
     assert len(probe.distance) == int(there.sum()) == len(probe.rows) and len(probe.seen) == len(probe.seen_rows)
     with torch.no_grad():

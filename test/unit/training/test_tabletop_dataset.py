@@ -37,7 +37,7 @@ def dataset(tabletop_recorded: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_a_batch_has_its_shapes_and_its_absent_command(dataset: TabletopDataset) -> None:
     inputs, target = SeededBatches(dataset, 4, 0).batch(0, 0, 1)
     assert inputs.images["front"].shape == (4, 3, 96, 128) and inputs.tokens.shape == (4, 6, 16)
-    assert target.present.tolist() == [[1, 1, 1, 1, 1, 0]] * 4
+    assert target.target_visible.tolist() == [[1, 1, 1, 1, 1, 0]] * 4
     assert target.continuous.shape == (4, 6, 12, 6) and target.goal is not None and target.goal.shape == (4, 6, 3)
     for tensor in (target.continuous, target.target, target.goal, inputs.state):
         assert bool(torch.isfinite(tensor).all())

@@ -63,7 +63,7 @@ def test_a_glance_is_what_the_eyes_say_of_the_picture(make: Callable[..., Made],
             there, output = getattr(batch.glances[camera], part), getattr(seen[camera], part)
             assert there.shape == output.shape
             torch.testing.assert_close(there, output, atol=2e-3, rtol=2e-3)  # kept with 11 bits
-    assert batch.target.present.tolist() == [[1.0] * (ASKED - 1) + [0.0]] * 5
+    assert batch.target.target_visible.tolist() == [[1.0] * (ASKED - 1) + [0.0]] * 5
     named = [command.thing for command in vain]
 
     said_to_be = zip(batch.target.concepts["colour"][:, -1], batch.target.concepts["kind"][:, -1], strict=True)

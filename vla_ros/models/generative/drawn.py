@@ -137,6 +137,6 @@ class DrawnModel(VlaModel):
         return replace(
             ModelOutput.from_actions(actions, self.config.action),
             target=context.target.unflatten(0, pairs),
-            present=context.present.unflatten(0, pairs),
+            target_visible=context.target_visible.unflatten(0, pairs),
             attention={name: look.unflatten(0, pairs) for name, look in context.attention.items()},
         )

@@ -39,14 +39,14 @@ class Context:
         summary: (M, D), for networks that take one vector.
         attention: Camera to (M, h', w'), attention of the queries; each map sums to 1.
         target: (M, 3), predicted position of the named object, normalized.
-        present: (M,), logits that the object is there.
+        target_visible: (M,), logits that the object is there.
     """
 
     tokens: Tensor
     summary: Tensor
     attention: dict[str, Tensor]
     target: Tensor
-    present: Tensor
+    target_visible: Tensor
 
 
 class ContextEncoder(nn.Module):
@@ -130,8 +130,8 @@ def _to_width(before: int, width: int) -> nn.Module:
 
 def belief_losses(context: Context, target: ModelTarget) -> dict[str, Tensor]:
     """Return the losses of the named object's position (if the target has it) and presence."""
-    there = target.present.flatten()
-    presence = functional.binary_cross_entropy_with_logits(context.present, there)
+    there = target.target_visible.flatten()
+    presence = functional.binary_cross_entropy_with_logits(context.target_visible, there)
     parts = {"present": 0.2 * presence}
     if target.target is not None:
         places = functional.smooth_l1_loss(context.target, target.target.flatten(0, 1), reduction="none", beta=0.1)

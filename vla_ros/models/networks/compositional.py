@@ -165,7 +165,7 @@ class CompositionalModel(VlaModel):
         if target.target is None or target.goal is None or not concepts:
             raise ValueError("the action head is trained on `target`, `goal` and `concepts`: one of them is missing")
         output, place = self._decide(self._certain(concepts, state), target_features, state)
-        carried = target.present * (concepts["goal_kind"] < self.config.kinds)
+        carried = target.target_visible * (concepts["goal_kind"] < self.config.kinds)
         parts = _decision_losses(output, target, self.config.action)
         return total({**parts, "goal": 2.0 * _chunk_error(place, target.goal, carried)})
 
@@ -197,7 +197,7 @@ class CompositionalModel(VlaModel):
             continuous=plan[..., : self.config.action.continuous],
             binary=plan[..., self.config.action.continuous :],
             target=target,
-            present=self.present(torch.cat(evidence, dim=-1))[..., 0],
+            target_visible=self.present(torch.cat(evidence, dim=-1))[..., 0],
         )
         return output, place
 
@@ -219,7 +219,7 @@ class CompositionalModel(VlaModel):
             raise ValueError(f"the compositional network is taught where the named thing is: {lacks} is missing")
         parts = _decision_losses(output, target, self.config.action)
         for name, look in output.attention.items():
-            parts[f"look_{name}"] = 0.1 * pointing_loss(look, target.pixels[name], target.present)
+            parts[f"look_{name}"] = 0.1 * pointing_loss(look, target.pixels[name], target.target_visible)
         if target.concepts:
             parts |= self._concept_losses(thoughts, target)
         return total(parts)
@@ -233,7 +233,7 @@ class CompositionalModel(VlaModel):
         return bool(trained) and all(name.startswith("reader.") for name in trained)
 
     def _concept_losses(self, thoughts: _Thoughts, target: ModelTarget) -> dict[str, Tensor]:
-        there, concepts = target.present, target.concepts
+        there, concepts = target.target_visible, target.concepts
         parts = _word_losses(thoughts.logits, concepts)
         for name, view in thoughts.views.items():
             size, pixels = _map_size(view.thing_look), target.pixels[name]
@@ -255,14 +255,14 @@ class CompositionalModel(VlaModel):
 
 
 def _decision_losses(output: ModelOutput, target: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
-    there = target.present
+    there = target.target_visible
     assert output.target is not None  # the caller has made sure of both targets, and the network says both
-    assert output.present is not None
+    assert output.target_visible is not None
     assert target.target is not None
     return {
         **action_losses(output, target, columns, squared_rotation),
         "target": 2.0 * _chunk_error(output.target, target.target, there),
-        "present": 0.2 * functional.binary_cross_entropy_with_logits(output.present, there),
+        "present": 0.2 * functional.binary_cross_entropy_with_logits(output.target_visible, there),
     }
 
 

@@ -118,7 +118,7 @@ class DiffusionModel(DrawnModel):
         x_0 = target.actions().flatten(0, 1).float()
         t = torch.randint(self.config.steps, (len(x_0),), device=x_0.device)
         parts = {
-            "noise": mean_where(self.p_losses(x_0, t, torch.randn_like(x_0), context), target.present.flatten()),
+            "noise": mean_where(self.p_losses(x_0, t, torch.randn_like(x_0), context), target.target_visible.flatten()),
             **belief_losses(context, target),
         }
         return total(parts)

@@ -92,7 +92,7 @@ class FlowModel(DrawnModel):
         time = draw_times(len(data), data)
         wrong = self.velocity(between(noise, data, time), time, context) - (data - noise)
         parts = {
-            "velocity": mean_where((wrong**2).mean(dim=(1, 2)), target.present.flatten()),
+            "velocity": mean_where((wrong**2).mean(dim=(1, 2)), target.target_visible.flatten()),
             **belief_losses(context, target),
         }
         return total(parts)

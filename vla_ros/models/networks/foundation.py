@@ -204,8 +204,8 @@ class FoundationModel(VlaModel):
         # it. This term has the same gradient with respect to the mixture weights, but without the division.
         choice = mixture.responsibilities(actions).detach() * mixture.weights.float().log_softmax(dim=-1)
         parts = {
-            "actions": mean_where_present(-density, target.present),
-            "plan": 0.2 * mean_where_present(-choice.sum(dim=-1), target.present),
+            "actions": mean_where_present(-density, target.target_visible),
+            "plan": 0.2 * mean_where_present(-choice.sum(dim=-1), target.target_visible),
         }
         parts |= side_losses(self._output(features, mixture), target)
         return total(parts)

@@ -148,8 +148,8 @@ class GroundedModel(VlaModel):
             raise ValueError("the grounded network is taught where the named object is: `target` is missing")
         detections = self.detector(inputs.images)
         matching = self._match(detections, inputs.tokens)
-        slots = assign(detections.places, target.target, target.present, detections.confidence)
-        meant = torch.where(target.present > 0, slots, detections.places.shape[1])
+        slots = assign(detections.places, target.target, target.target_visible, detections.confidence)
+        meant = torch.where(target.target_visible > 0, slots, detections.places.shape[1])
         parts = chunk_losses(self._decide(inputs, detections, matching), target, self.config.action)
         parts["match"] = functional.cross_entropy(
             torch.cat([matching.scores, matching.none[..., None]], dim=-1).flatten(0, 1), meant.flatten()
@@ -263,29 +263,29 @@ class GroundedModel(VlaModel):
             name: (share @ look.flatten(2)).unflatten(-1, look.shape[2:]) for name, look in detections.looks.items()
         }
         output: ModelOutput = self.head(torch.cat(told, dim=-1), pairs)
-        present = matching.scores.logsumexp(dim=-1) - matching.none
-        return replace(output, target=place.unflatten(0, pairs), present=present, attention=looks)
+        visible = matching.scores.logsumexp(dim=-1) - matching.none
+        return replace(output, target=place.unflatten(0, pairs), target_visible=visible, attention=looks)
 
 
-def assign(places: Tensor, target: Tensor, present: Tensor, confidence: Tensor) -> Tensor:
+def assign(places: Tensor, target: Tensor, visible: Tensor, confidence: Tensor) -> Tensor:
     """Assign a slot to each named object, (B, N) long: nearest pairs first, no slot twice.
 
     Args:
         places: (B, K, 3), positions predicted by the detector.
         target: (B, N, 3), true positions.
-        present: (B, N), 1 where there is an object; the others get slot 0.
+        visible: (B, N), 1 where there is an object; the others get slot 0.
         confidence: (B, K) logits; a confident slot may be `SURENESS` farther away than an unconfident one. Otherwise
             slots that still predict the same position would take turns, and none would ever become confident.
 
     Raises:
         ValueError: when there are more objects than slots.
     """
-    if int(present.sum(dim=1).max()) > places.shape[1]:
-        raise ValueError(f"{int(present.sum(dim=1).max())} things in a scene, expected at most {places.shape[1]}")
+    if int(visible.sum(dim=1).max()) > places.shape[1]:
+        raise ValueError(f"{int(visible.sum(dim=1).max())} things in a scene, expected at most {places.shape[1]}")
     with torch.no_grad():
         cost = (target[:, :, None] - places[:, None]).norm(dim=-1) - SURENESS * confidence.sigmoid()[:, None]
-        cost = cost.masked_fill(present[..., None] <= 0, float("inf")).float()
-        slots = torch.zeros(present.shape, dtype=torch.long, device=places.device)
+        cost = cost.masked_fill(visible[..., None] <= 0, float("inf")).float()
+        slots = torch.zeros(visible.shape, dtype=torch.long, device=places.device)
         scene = torch.arange(len(places), device=places.device)
         for _ in range(min(cost.shape[1:])):
             best, index = cost.flatten(1).min(dim=1)
@@ -298,7 +298,7 @@ def assign(places: Tensor, target: Tensor, present: Tensor, confidence: Tensor) 
 
 def _detection_losses(detections: Detections, slots: Tensor, target: ModelTarget) -> dict[str, Tensor]:
     """Return the losses of the slots: positions of their objects, in space and in each image, and confidence."""
-    there = target.present
+    there = target.target_visible
     assert target.target is not None
     places = detections.places.gather(1, slots[..., None].expand(-1, -1, 3))
     nothing = torch.zeros_like(detections.confidence)

@@ -118,7 +118,7 @@ class KeypointModel(VlaModel):
             continuous=plan[..., : self.config.action.continuous],
             binary=plan[..., self.config.action.continuous :],
             target=target,
-            present=self.present(seen)[..., 0],
+            target_visible=self.present(seen)[..., 0],
             attention={name: look.attention for name, look in looks.items()},
         )
 
@@ -159,15 +159,15 @@ class KeypointModel(VlaModel):
         self.check(inputs, target)
         output = self.predict(inputs)
         missing = [name for name in self.config.cameras if name not in target.pixels]
-        if output.target is None or output.present is None or target.target is None or missing:
+        if output.target is None or output.target_visible is None or target.target is None or missing:
             lacks = "`target`" if target.target is None else f"`pixels` of {missing}"
             raise ValueError(f"the keypoint network is taught where the named object is: {lacks} is missing")
-        there = target.present
+        there = target.target_visible
         distance = functional.smooth_l1_loss(output.target, target.target, reduction="none", beta=0.1)
         parts = {
             **action_losses(output, target, self.config.action, squared_rotation),
             "target": 2.0 * mean_where_present(distance, there),
-            "present": 0.2 * functional.binary_cross_entropy_with_logits(output.present, target.present),
+            "present": 0.2 * functional.binary_cross_entropy_with_logits(output.target_visible, target.target_visible),
         }
         for name, attention in output.attention.items():
             parts[f"look_{name}"] = 0.1 * pointing_loss(attention, target.pixels[name], there)

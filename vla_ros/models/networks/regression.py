@@ -32,6 +32,6 @@ class ChunkHead(nn.Module):
             continuous=chunk[..., : self.columns.continuous],
             binary=chunk[..., self.columns.continuous :],
             target=None if self.target is None else self.target(seen).unflatten(0, pairs),
-            present=None if self.present is None else self.present(seen).view(pairs),
+            target_visible=None if self.present is None else self.present(seen).view(pairs),
             attention={name: look.unflatten(0, pairs) for name, look in (attention or {}).items()},
         )

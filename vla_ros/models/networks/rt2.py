@@ -117,7 +117,7 @@ class Rt2Model(VlaModel):
         return ModelOutput(
             **self._columns(tokens.unflatten(0, shape), logits.unflatten(0, shape)),
             target=self.target(begin).unflatten(0, shape),
-            present=self.present(begin)[:, 0].unflatten(0, shape),
+            target_visible=self.present(begin)[:, 0].unflatten(0, shape),
             attention=self.stream.looks(weights, prefix.words, shape),
         )
 
@@ -184,10 +184,10 @@ class Rt2Model(VlaModel):
             target.continuous,
             target.binary,
             target=self.target(begin).unflatten(0, shape),
-            present=self.present(begin)[:, 0].unflatten(0, shape),
+            target_visible=self.present(begin)[:, 0].unflatten(0, shape),
         )
         parts = {
-            "actions": mean_where_present(taught.view_as(actions), target.present),
+            "actions": mean_where_present(taught.view_as(actions), target.target_visible),
             "language": self.config.language_weight * self._language_loss(features, prefix.words),
             **side_losses(output, target),
         }

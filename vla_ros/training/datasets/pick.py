@@ -165,7 +165,7 @@ class PickDataset:
         sentences = [
             [self._sentence(name, rng) for name in group] for group, rng in zip(asked, generators, strict=True)
         ]
-        present = [[1.0] * len(n) + [0.0] for n in names]
+        visible = [[1.0] * len(n) + [0.0] for n in names]
         processor = self.processor
         actions = _with_absent(rows["actions"][index])
         position = _with_absent(rows["target"][index])
@@ -180,7 +180,7 @@ class PickDataset:
             binary=binary,
             target=processor.places(position),
             pixels={c: float_tensor(_with_absent(rows[f"pixel_{c}"][index])) for c in self.cameras},
-            present=float_tensor(np.array(present)),
+            target_visible=float_tensor(np.array(visible)),
             concepts={k: torch.from_numpy(v) for k, v in concept_columns(_picks(asked)).items()},
         )
         return inputs, target
@@ -247,7 +247,7 @@ def with_tool_scale(statistics: Statistics, features: PolicyFeatures) -> Statist
 
 
 def _with_absent(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Append a column for the absent object; `present` masks its content."""
+    """Append a column for the absent object; `target_visible` masks its content."""
     return np.concatenate([values, values[:, :1]], axis=1)
 
 

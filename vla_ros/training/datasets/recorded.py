@@ -218,7 +218,7 @@ class RecordedDataset:
         target = ModelTarget(
             continuous=continuous[:, None],
             binary=binary[:, None],
-            present=torch.ones(len(index), 1),
+            target_visible=torch.ones(len(index), 1),
         )
         return inputs, target
 

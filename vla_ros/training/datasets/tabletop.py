@@ -231,18 +231,18 @@ class TabletopDataset:
         """
 
         def column(key: str) -> NDArray[np.float32]:
-            """Return values (B, N + 1, ...); `present` masks the last ones, those of the infeasible instruction."""
+            """Return values (B, N + 1, ...); `target_visible` masks the last, of an infeasible instruction."""
             values = self._rows[key][index[:, None], columns]
             return np.concatenate([values, values[:, :1]], axis=1)
 
         processor = self.processor
         continuous, binary = processor.targets(column("actions"))
-        present = np.ones(binary.shape[:2], np.float32)
-        present[:, -1] = 0.0
+        visible = np.ones(binary.shape[:2], np.float32)
+        visible[:, -1] = 0.0
         return ModelTarget(
             continuous=continuous,
             binary=binary,
-            present=float_tensor(present),
+            target_visible=float_tensor(visible),
             target=processor.places(column("target")),
             pixels={c: float_tensor(column(f"pixel_{c}")) for c in self.cameras},
             goal=processor.places(column("goal")),
