@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 TICKS = os.sysconf("SC_CLK_TCK")
 TIMEOUT = 60.0
-LONGEST_TASK = 5.0
+MAX_TASK_TIME = 5.0
 FIRST_SEED = 1000
 MEGABYTE = 1e6
 
@@ -110,7 +110,7 @@ def measure(seconds: float, tasks: int, policy: str, processes: str) -> dict[str
             operator.say(sentence, TIMEOUT)
             operator.arm(TIMEOUT)
             observer.wait(lambda: observer.safety.state_name == "RUN", TIMEOUT)
-            motion.during(lambda: observer.wait(lambda: observer.episode.success, LONGEST_TASK))
+            motion.during(lambda: observer.wait(lambda: observer.episode.success, MAX_TASK_TIME))
             bar.update()
         kept = {name: memory(pid) for name, pid in measured.items()}
     at_rest, in_motion = rest.percent(), motion.percent()

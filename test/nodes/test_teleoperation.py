@@ -123,7 +123,7 @@ def terminal(monkeypatch):
 @pytest.fixture
 def patience(tmp_path, monkeypatch):
     """A safety layer that has passed its self-test and knows no hurry, and a recorder that bears a stall."""
-    monkeypatch.setattr(assembly, "LONGEST_GAP", 100.0)
+    monkeypatch.setattr(assembly, "MAX_GAP", 100.0)
     content = yaml.safe_load(share_file(SAFETY_FILE).read_text(encoding="utf-8"))
     content["timing"] |= PATIENT
     path = tmp_path / SAFETY_FILE  # found first: it lies in the folder that the nodes are started in

@@ -18,7 +18,7 @@ from vla_ros.actions.legacy_specification import LEGACY_LINES, groups_of_specifi
 from vla_ros.actions.rotations import Rotation
 from vla_ros.errors import ContractError
 
-HIGHEST_RATE, LONGEST_CHUNK = 1000.0, 1024
+HIGHEST_RATE, MAX_HORIZON = 1000.0, 1024
 """Maximum row rate, Hz, and maximum number of rows per chunk."""
 
 
@@ -42,8 +42,8 @@ class ActionSpace:
         object.__setattr__(self, "groups", tuple(self.groups))
         if not 0.0 < self.rate_hz <= HIGHEST_RATE:
             raise ContractError(f"action rate_hz is {self.rate_hz}, expected 0 < rate_hz <= {HIGHEST_RATE:.0f}")
-        if not 1 <= self.horizon <= LONGEST_CHUNK:
-            raise ContractError(f"action horizon is {self.horizon}, expected 1 to {LONGEST_CHUNK}")
+        if not 1 <= self.horizon <= MAX_HORIZON:
+            raise ContractError(f"action horizon is {self.horizon}, expected 1 to {MAX_HORIZON}")
         if not self.groups:
             raise ContractError("an action space needs at least one group")
         for arm in self.arms:

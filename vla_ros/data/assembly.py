@@ -15,7 +15,7 @@ import numpy as np
 
 from vla_ros.actions.space import ActionSpace
 from vla_ros.actions.trajectory import ArmStart, ArmTrajectory, decode_chunk, encode_chunk
-from vla_ros.data.checking import LONGEST_GAP
+from vla_ros.data.checking import MAX_GAP
 from vla_ros.data.errors import ConventionError, DataError, RecordingGapError
 from vla_ros.data.step import GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.types import ActionChunk, FloatArray, Instruction, Observation, RobotState
@@ -108,10 +108,10 @@ class EpisodeAssembler:
         if self.counts.steps == 0:
             self._first = self._last = observation.stamp
         gap = observation.stamp - self._last
-        if gap > LONGEST_GAP * self._convention.period:
+        if gap > MAX_GAP * self._convention.period:
             raise RecordingGapError(
                 f"episode '{self._episode}': {gap:.2f} s without a step behind step {self.counts.steps - 1}, expected "
-                f"at most {LONGEST_GAP * self._convention.period:.2f} s; a camera, the policy or the machine stalled"
+                f"at most {MAX_GAP * self._convention.period:.2f} s; a camera, the policy or the machine stalled"
             )
         self._last = observation.stamp
         state = observation.state

@@ -6,7 +6,7 @@ skip it.
 =================  =====================================================================================
 checked            sound if
 =================  =====================================================================================
-times              each advances by more than 0 and at most `LONGEST_GAP` periods, most by about one
+times              each advances by more than 0 and at most `MAX_GAP` periods, most by about one
 measured motion    the tool is within `REACH_MARGIN` of the workspace, and no faster than the limits allow
 measured pose      it agrees with forward kinematics, if the data set measures the robot's joints
 commanded motion   it starts at the tool, and is no faster than the limits allow
@@ -42,13 +42,13 @@ from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, Step
 from vla_ros.errors import VlaError
 from vla_ros.types import FloatArray, Pose
 
-LONGEST_GAP = 3.5
+MAX_GAP = 3.5
 """Maximum time between two steps of an episode, periods."""
 
 USUAL_PERIODS = (0.75, 1.5)
 """Range of the median time between two steps, periods."""
 
-FEWEST_INTERVALS = 4
+MIN_INTERVALS = 4
 """Minimum number of times between steps for a meaningful median."""
 
 SPEED_FACTOR = 4.0
@@ -75,19 +75,19 @@ POSES_COMPARED = 16
 SIGNIFICANT = (0.002, 0.01)
 """Minimum commanded and measured motion for a comparison of directions, m and rad."""
 
-FEWEST_MOTIONS = 10
+MIN_MOTIONS = 10
 """Minimum number of significant motions for a meaningful mean direction."""
 
 SIGNIFICANT_OPENING = 0.02
 """Minimum gripper motion for a comparison of directions, as a fraction of the full opening."""
 
-FEWEST_OPENINGS = 4
+MIN_OPENINGS = 4
 """Minimum number of significant gripper motions, which are rare, for a meaningful mean direction."""
 
 MEASURABLE = (0.01, 0.05)
 """Minimum measured motion over some steps for a comparison of its size with the commands', m and rad."""
 
-FEWEST_SIZES = 3
+MIN_SIZES = 3
 """Minimum number of such motions for a meaningful median ratio."""
 
 SIZE_FACTOR = 15.0
@@ -240,7 +240,7 @@ class EpisodeCheck:
             UnusableEpisodeError: when its rate differs from the convention, or the tool does not follow its commands.
         """
         period = self._convention.period
-        if len(self._intervals) >= FEWEST_INTERVALS:
+        if len(self._intervals) >= MIN_INTERVALS:
             usual = float(np.median(self._intervals))
             if not USUAL_PERIODS[0] <= usual / period <= USUAL_PERIODS[1]:
                 raise UnusableEpisodeError(
@@ -254,7 +254,7 @@ class EpisodeCheck:
         for agreement, what, fewest in zip(
             self._directions,
             ("the tool moves", "the tool turns", "the gripper opens and closes"),
-            (FEWEST_MOTIONS, FEWEST_MOTIONS, FEWEST_OPENINGS),
+            (MIN_MOTIONS, MIN_MOTIONS, MIN_OPENINGS),
             strict=True,
         ):
             if agreement.count >= fewest and not agreement.cosine >= AGREEMENT:
@@ -271,7 +271,7 @@ class EpisodeCheck:
         for agreement, what, fewest, units in zip(
             self._sizes, ("moves", "turns"), (1.0 / SIZE_FACTOR, 0.0), ("meters", "radians"), strict=True
         ):
-            if agreement.count >= FEWEST_SIZES and not fewest <= agreement.ratio <= SIZE_FACTOR:
+            if agreement.count >= MIN_SIZES and not fewest <= agreement.ratio <= SIZE_FACTOR:
                 raise UnusableEpisodeError(
                     f"{self._where}: the tool is sent {agreement.ratio:.3g} times as far as it {what} (median of "
                     f"{agreement.count} motions, expected at most {SIZE_FACTOR:g} times"
@@ -283,7 +283,7 @@ class EpisodeCheck:
         if self._before is None:
             return 0.0
         elapsed, period = step.timestamp - self._before[0].timestamp, self._convention.period
-        if not 0.0 < elapsed <= LONGEST_GAP * period:
+        if not 0.0 < elapsed <= MAX_GAP * period:
             raise UnusableEpisodeError(
                 f"{self._where}, step {step.index}: by {self._column} it is {elapsed:.4g} s behind the step before, "
                 f"expected about {period:.4g} s: times advance by one period, in seconds"

@@ -27,7 +27,7 @@ STATES = {
 }
 """Values of a binary column for off and on, by the gripper conventions that command two states."""
 
-MOST_WORDS, LONGEST_HISTORY = 4096, 64
+MAX_WORDS, MAX_HISTORY = 4096, 64
 
 
 class Fit(str, Enum):
@@ -109,10 +109,9 @@ class PolicyFeatures:
                 raise ContractError(f"{kind} are {names}, expected each name once")
         if relative := [group.name for group in self.state if group.reference is not Reference.ABSOLUTE]:
             raise ContractError(f"state groups {relative} are differences, expected what can be measured")
-        if not 0 <= self.words <= MOST_WORDS or not 1 <= self.history <= LONGEST_HISTORY:
+        if not 0 <= self.words <= MAX_WORDS or not 1 <= self.history <= MAX_HISTORY:
             raise ContractError(
-                f"words is {self.words} and history {self.history}, expected 0 to {MOST_WORDS} and 1 to "
-                f"{LONGEST_HISTORY}"
+                f"words is {self.words} and history {self.history}, expected 0 to {MAX_WORDS} and 1 to {MAX_HISTORY}"
             )
 
     @property

@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from vla_ros.errors import ContractError
 from vla_ros.types import FloatArray, frozen_array
 
-SMALLEST_SCALE = 1e-8
+MIN_SCALE = 1e-8
 """Scale below which a column counts as constant: dividing by it would invent values."""
 
 QUANTILES = (0.01, 0.99)
@@ -70,7 +70,7 @@ class Normalizer:
             raise ContractError(f"normalizer: {names[0]} or {names[1]} holds values that are not finite")
         by_range = self.method is not Method.MEAN_STD
         offset, scale = ((first + second) / 2.0, (second - first) / 2.0) if by_range else (first, second)
-        if not (scale > SMALLEST_SCALE).all():
+        if not (scale > MIN_SCALE).all():
             raise ContractError(
                 f"normalizer: a column is constant ({names[1]} is {second.min()} at the least); give it a smallest "
                 "scale of its own"

@@ -22,7 +22,7 @@ from vla_ros.processing.normalizer import Normalizer
 from vla_ros.processing.state import ArmState, state_values
 from vla_ros.types import FloatArray, ImageArray
 
-SMALLEST_NORM = 1e-3
+MIN_QUATERNION_NORM = 1e-3
 """Norm from which a predicted quaternion is normalized to unit length; a shorter one is rejected downstream."""
 
 
@@ -170,7 +170,7 @@ class Processor:
             chunk[:, list(features.binary_columns)] = np.where((binary.detach() > 0.0).cpu().numpy(), on, off)
         for columns in features.quaternion_columns:
             norm = np.linalg.norm(chunk[:, columns], axis=1, keepdims=True)
-            chunk[:, columns] /= np.maximum(norm, SMALLEST_NORM)
+            chunk[:, columns] /= np.maximum(norm, MIN_QUATERNION_NORM)
         return chunk
 
     # Serialization.

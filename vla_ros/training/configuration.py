@@ -13,7 +13,7 @@ from vla_ros.data.augmentation.language import LanguageAugmentation
 from vla_ros.data.catalogue import Line, table_lines
 from vla_ros.errors import ContractError, VlaError
 from vla_ros.naming import expected_names
-from vla_ros.processing.features import LONGEST_HISTORY
+from vla_ros.processing.features import MAX_HISTORY
 from vla_ros.training.algorithms.adaptation import Adaptation
 from vla_ros.training.loop_options import HeldOutOptions, LoopOptions, ParamGroupOptions
 from vla_ros.yaml_files import read_yaml
@@ -63,8 +63,8 @@ class DataSection:
     def __post_init__(self) -> None:
         if self.cache_gb is not None and not 0.0 < self.cache_gb < math.inf:
             raise VlaError(f"data.cache_gb is {self.cache_gb}, expected a positive number of GB")
-        if not 1 <= self.history <= LONGEST_HISTORY:
-            raise VlaError(f"data.history is {self.history}, expected 1 to {LONGEST_HISTORY} frames")
+        if not 1 <= self.history <= MAX_HISTORY:
+            raise VlaError(f"data.history is {self.history}, expected 1 to {MAX_HISTORY} frames")
         if self.mixture and self.episodes:
             raise VlaError(f"data has a mixture, and {self.episodes} episodes to collect, which would not be in it")
 

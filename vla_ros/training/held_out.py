@@ -30,7 +30,7 @@ from vla_ros.training.records import HeldOutRecord, PlayRecord, TrainingRecord
 BLOCK = 32
 """Number of steps computed at a time."""
 
-SMALLEST_ERROR = 1e-9
+MIN_ERROR = 1e-9
 """Error of the mean action below which a part of the actions is constant and therefore ignored."""
 
 Keep = Callable[[VlaModel, int, HeldOutRecord], None]
@@ -215,7 +215,7 @@ class HeldOut:
                     sums[row] += [_error(part, predicted, truth, processor) for part in parts]
                 count += rows
         own, mean = (dict(zip((part.name for part in parts), row / max(count, 1.0), strict=True)) for row in sums)
-        ratios = [own[name] / mean[name] for name in own if mean[name] > SMALLEST_ERROR]
+        ratios = [own[name] / mean[name] for name in own if mean[name] > MIN_ERROR]
         total = len(self._index)
         return HeldOutRecord(
             loss=sum(losses) / total,

@@ -36,7 +36,7 @@ FILLERS = tuple(f"filler{number}" for number in range(20))
 RESAMPLES = 1000
 """Number of bootstrap resamples."""
 
-MOST_ROWS = 2000
+MAX_VIEWS = 2000
 """Maximum number of held-out views from which the metrics of a trunk are computed."""
 
 
@@ -229,7 +229,7 @@ def trunk_figures(
         )
     trunk, _ = load_trunk(folder)
     inside = np.flatnonzero(np.isin(dataset.episode_of, held))
-    index = inside[np.linspace(0, len(inside) - 1, min(MOST_ROWS, len(inside))).astype(np.int64)]
+    index = inside[np.linspace(0, len(inside) - 1, min(MAX_VIEWS, len(inside))).astype(np.int64)]
     views = TrunkHeldOut(dataset, HeldOutOptions(fraction=fraction), device, lambda *_: None)
     figures = {}
     for camera, probe in probe_trunk(trunk.to(device), views, index).items():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vla_ros.models.contract import ModelInput
-from vla_ros.models.generative.guidance import LARGEST_GUIDANCE, guidance_strength, integrate_towards
+from vla_ros.models.generative.guidance import MAX_GUIDANCE_WEIGHT, guidance_strength, integrate_towards
 from vla_ros.models.networks.diffusion import DiffusionModel
 from vla_ros.models.networks.flow import FlowModel
 
@@ -85,7 +85,7 @@ def test_guided_rows_are_kept_and_those_behind_go_on_from_them():
 
 
 def test_strength_is_bounded_at_both_ends():
-    assert guidance_strength(0.0) == guidance_strength(0.999) == LARGEST_GUIDANCE
+    assert guidance_strength(0.0) == guidance_strength(0.999) == MAX_GUIDANCE_WEIGHT
     assert guidance_strength(0.5) == pytest.approx(2.0)
 
 

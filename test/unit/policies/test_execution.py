@@ -17,7 +17,7 @@ from vla_ros.errors import CheckpointError, ChunkError, ContractError
 from vla_ros.policies.asynchronous import InferenceWorker
 from vla_ros.policies.build import load_executor
 from vla_ros.policies.conversion import ResampledPolicy
-from vla_ros.policies.execution.delay import ENOUGH, LONGEST, WINDOW, DelayMeter
+from vla_ros.policies.execution.delay import ENOUGH, MAX_DELAY, WINDOW, DelayMeter
 from vla_ros.policies.execution.executor import ChunkExecutor
 from vla_ros.policies.execution.plan import LOOK_BACK, NEAR_METERS, soft_mask
 from vla_ros.policies.execution.settings import ExecutionSettings, Mode, read_execution
@@ -258,7 +258,7 @@ def test_nothing_is_carried_over_to_another_instruction():
     assert executor.execution.frozen == 0
 
 
-@pytest.mark.parametrize("delay", [math.nan, math.inf, -1.0, 2.0 * LONGEST])
+@pytest.mark.parametrize("delay", [math.nan, math.inf, -1.0, 2.0 * MAX_DELAY])
 def test_delay_that_makes_no_sense_is_forgotten_with_the_plan(delay):
     with pytest.raises(ChunkError, match="expected 0 to 60"):
         DelayMeter().record(delay)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vla_ros.errors import WireError
-from vla_ros.policies.remote.wire import MOST_ITEMS, pack, unpack
+from vla_ros.policies.remote.wire import MAX_ITEMS, pack, unpack
 
 ARRAYS = [
     np.arange(6, dtype=np.uint8).reshape(1, 2, 3),
@@ -81,7 +81,7 @@ REFUSED = {
     "scalar of text": (msgpack.packb({"a": {b"__npgeneric__": True, b"data": "x", b"dtype": "<f4"}}), "holds a str"),
     "scalar beyond its type": (msgpack.packb({"a": {b"__npgeneric__": True, b"data": 999, b"dtype": "|u1"}}), "scalar"),
     "extension type": (msgpack.packb({"a": msgpack.ExtType(5, b"x")}), "not msgpack within bounds"),
-    "long list": (msgpack.packb({"a": [0] * (MOST_ITEMS + 1)}), "not msgpack within bounds"),
+    "long list": (msgpack.packb({"a": [0] * (MAX_ITEMS + 1)}), "not msgpack within bounds"),
     "claims a long list": (b"\x81\xa1a\xdd\xff\xff\xff\xff", "not msgpack within bounds"),
     "deep": (b"\x91" * 100_000, "not msgpack within bounds"),
     "cut off": (pack({"a": np.zeros(9)})[:-1], "not msgpack within bounds"),

@@ -56,7 +56,7 @@ if TYPE_CHECKING:  # these import pyarrow, which only reading and writing needs
 SOURCE = "meta/collection.json"
 """File with the source of the demonstrations and the action space of their chunks."""
 
-MOST_LABELS = 8
+MAX_LABELS = 8
 """Largest number of labeled objects or instructions per step."""
 
 DATA_MB = 16
@@ -302,15 +302,15 @@ def _is_of_objects(name: str) -> bool:
 
 
 def _labels(episode: Episode) -> dict[str, NDArray[Any]]:
-    """Return the labels of an episode, (steps, ...); labels per object are padded to `MOST_LABELS`."""
+    """Return the labels of an episode, (steps, ...); labels per object are padded to `MAX_LABELS`."""
     found = {}
     for name, values in episode.arrays.items():
         if name in STATE or name == "instruction" or name.startswith("image_") or name in NAMED:
             continue
         if _is_of_objects(name):
-            missing = MOST_LABELS - values.shape[1]
+            missing = MAX_LABELS - values.shape[1]
             if missing < 0:
-                raise DataError(f"episode {episode.seed} is labelled for {values.shape[1]}, at most {MOST_LABELS} fit")
+                raise DataError(f"episode {episode.seed} is labelled for {values.shape[1]}, at most {MAX_LABELS} fit")
             values = np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)])
         found[name] = values.astype("int64" if values.dtype.kind in "iu" else "float32")
     return found

@@ -18,7 +18,7 @@ from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.step import Step
 from vla_ros.types import ImageArray
 
-LONGEST_EPISODE = 1_000_000
+MAX_EPISODE_LENGTH = 1_000_000
 """Largest number of steps per episode; more means that a recorder was never stopped."""
 
 
@@ -112,8 +112,8 @@ class Draft:
                 )
         if self._stamps and not step.timestamp > self._stamps[-1]:
             raise DataError(f"{where} is at {step.timestamp} s, the one before at {self._stamps[-1]} s")
-        if len(self) >= LONGEST_EPISODE:
-            raise DataError(f"{where}: an episode has at most {LONGEST_EPISODE} steps")
+        if len(self) >= MAX_EPISODE_LENGTH:
+            raise DataError(f"{where}: an episode has at most {MAX_EPISODE_LENGTH} steps")
 
     def _add_picture(self, key: str, image: ImageArray) -> None:
         self._statistics[key].add(image)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vla_ros.types import FloatArray, ImageArray
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
-LARGEST_SIDE = 150
+MAX_SIDE = 150
 """Largest number of rows and of columns used, evenly spaced, of a larger image."""
 
 Statistics = dict[str, NDArray[Any]]
@@ -46,7 +46,7 @@ class ImageStatistics:
 
     def add(self, image: ImageArray) -> None:
         """Add one image (height, width, 3)."""
-        stride = [max(1, -(-side // LARGEST_SIDE)) for side in image.shape[:2]]
+        stride = [max(1, -(-side // MAX_SIDE)) for side in image.shape[:2]]
         seen = image[:: stride[0], :: stride[1]]
         for channel in range(3):
             self._counts[channel] += np.bincount(seen[..., channel].ravel(), minlength=256)

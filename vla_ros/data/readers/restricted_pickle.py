@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vla_ros.data.errors import DamagedDataError, HostileDataError
 
-LARGEST_PICKLE = 1 << 28
+MAX_PICKLE_SIZE = 1 << 28
 """Largest accepted file, B; larger files are no low-dimensional observations."""
 
 
@@ -91,8 +91,8 @@ def load(path: Path, classes: Mapping[tuple[str, str], Callable[..., Any]]) -> A
         HostileDataError: when it asks for anything else.
         DamagedDataError: when it cannot be read.
     """
-    if path.stat().st_size > LARGEST_PICKLE:
-        raise DamagedDataError(f"{path} has {path.stat().st_size} bytes, expected at most {LARGEST_PICKLE}")
+    if path.stat().st_size > MAX_PICKLE_SIZE:
+        raise DamagedDataError(f"{path} has {path.stat().st_size} bytes, expected at most {MAX_PICKLE_SIZE}")
     try:
         return _Unpickler(path.read_bytes(), {**NUMBERS, **classes}, str(path)).load()
     except HostileDataError:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vla_ros.data.errors import DamagedDataError
 
-LARGEST_RECORD = 1 << 30
+MAX_RECORD_SIZE = 1 << 30
 """Largest accepted record, B; a larger length means that it was misread."""
 
 _HEADER, _FOOTER = 12, 4
@@ -42,7 +42,7 @@ def record_offsets(path: Path) -> Iterator[tuple[int, int]]:
             if len(header) < _HEADER:
                 raise DamagedDataError(f"{path} ends within a record at byte {position}: it was cut short")
             length, checksum = struct.unpack("<QI", header)
-            if _masked(header[:8]) != checksum or length > LARGEST_RECORD:
+            if _masked(header[:8]) != checksum or length > MAX_RECORD_SIZE:
                 raise DamagedDataError(f"{path}: the length at byte {position} does not match its checksum")
             if position + _HEADER + length + _FOOTER > size:
                 raise DamagedDataError(f"{path} ends within the record at byte {position}: it was cut short")

@@ -16,7 +16,7 @@ from vla_ros.models.layers.conditioning import Context
 from vla_ros.models.layers.encoders import learned_positions, sinusoidal
 
 DENOISERS = ("transformer", "unet")
-LARGEST_TIME = 1000.0
+TIME_SCALE = 1000.0
 """Embedded time of pure noise (data is 0), independent of the schedule: the frequencies expect that range."""
 
 
@@ -42,7 +42,7 @@ class _Time(nn.Module):
         self.layers = nn.Sequential(nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
 
     def forward(self, time: Tensor) -> Tensor:
-        embedded = sinusoidal(LARGEST_TIME * time, self.width)
+        embedded = sinusoidal(TIME_SCALE * time, self.width)
         first: Any = self.layers[0]  # nn.Sequential does not say what it holds
         times: Tensor = self.layers(embedded.to(first.weight.dtype))
         return times

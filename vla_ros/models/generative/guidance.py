@@ -21,11 +21,11 @@ from torch import Tensor
 Estimate = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 """Maps (x on the path (M, H, A), step index) to the data and the noise that the network predicts there."""
 
-LARGEST_GUIDANCE = 5.0
+MAX_GUIDANCE_WEIGHT = 5.0
 """Maximum guidance weight, beta of the paper: with few steps a stronger guidance diverges."""
 
 
-def guidance_strength(time: float, largest: float = LARGEST_GUIDANCE) -> float:
+def guidance_strength(time: float, largest: float = MAX_GUIDANCE_WEIGHT) -> float:
     """Return the guidance weight at `time`, 0 for noise to 1 for data."""
     return largest if time <= 0.0 else min(largest, (time**2 + (1.0 - time) ** 2) / (time * (1.0 - time)))
 

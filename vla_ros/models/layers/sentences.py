@@ -41,7 +41,7 @@ HUE_NOISE, SHADE_NOISE = 0.15, 0.1
 HIDDEN_SORTS = 0.25
 """Fraction of words whose sort is masked in training."""
 
-SMALLEST = 1e-6
+EPSILON = 1e-6
 
 
 class InstructionParser(nn.Module):
@@ -103,7 +103,7 @@ class InstructionParser(nn.Module):
         way = _meant(play["direction"], self.direction(words).softmax(dim=-1))
         alone = meaning["goal_kind"][..., -1:]
         meaning["act"] = torch.cat([alone * way[..., -1:], 1.0 - alone, alone * way[..., :-1]], dim=-1)
-        return {name: values.clamp(min=SMALLEST).log().view(scenes, sentences, -1) for name, values in meaning.items()}
+        return {name: values.clamp(min=EPSILON).log().view(scenes, sentences, -1) for name, values in meaning.items()}
 
     def _roles(self, flat: Tensor, words: Tensor) -> dict[str, Tensor]:
         """Return for each role (M, T + 1): the probability that each word, or none (the last), plays it."""
@@ -163,4 +163,4 @@ def _as_sort(words: Tensor) -> Tensor:
 
 
 def _shares(values: Tensor) -> Tensor:
-    return values / values.sum(dim=-1, keepdim=True).clamp(min=SMALLEST)
+    return values / values.sum(dim=-1, keepdim=True).clamp(min=EPSILON)

@@ -20,7 +20,7 @@ from vla_ros.models.generative.drawn import DrawnConfig, DrawnModel
 from vla_ros.models.layers.conditioning import Context, belief_losses, mean_where
 from vla_ros.models.losses import total
 
-LATEST_TRAINED = 0.999
+MAX_TRAIN_TIME = 0.999
 """Latest time sampled in training; Beta(1.5, 1) favors times near the noise, which decide the action (pi0, app. B)."""
 
 
@@ -118,10 +118,10 @@ def between(noise: Tensor, data: Tensor, time: Tensor) -> Tensor:
 
 
 def draw_times(count: int, like: Tensor) -> Tensor:
-    """Sample (count,) training times LATEST_TRAINED (1 - b), b ~ Beta(1.5, 1), with more of them near the noise."""
+    """Sample (count,) training times `MAX_TRAIN_TIME` (1 - b), b ~ Beta(1.5, 1), more of them near noise."""
     # Inverse transform sampling: the distribution function of Beta(1.5, 1) is b ** 1.5.
     uniform = torch.rand(count, device=like.device, dtype=torch.float32)
-    return (LATEST_TRAINED * (1.0 - uniform ** (1.0 / 1.5))).to(like.dtype)
+    return (MAX_TRAIN_TIME * (1.0 - uniform ** (1.0 / 1.5))).to(like.dtype)
 
 
 def integrate(velocity: Callable[[Tensor, Tensor], Tensor], noise: Tensor, steps: int) -> Tensor:

@@ -16,7 +16,7 @@ WINDOW = 20
 ENOUGH = 3
 """Number of chunks after which the delay counts as measured."""
 
-LONGEST = 60.0
+MAX_DELAY = 60.0
 """Maximum delay, s; a longer one is a clock that was set."""
 
 
@@ -54,10 +54,10 @@ class DelayMeter:
         """Record the delay of one chunk, s.
 
         Raises:
-            ChunkError: when it is not finite, negative, or longer than `LONGEST`.
+            ChunkError: when it is not finite, negative, or longer than `MAX_DELAY`.
         """
-        if not (math.isfinite(delay) and 0.0 <= delay <= LONGEST):
-            raise ChunkError(f"a chunk took {delay} s from its observation, expected 0 to {LONGEST:.0f}")
+        if not (math.isfinite(delay) and 0.0 <= delay <= MAX_DELAY):
+            raise ChunkError(f"a chunk took {delay} s from its observation, expected 0 to {MAX_DELAY:.0f}")
         self._recent.append(delay)
 
     def forget(self) -> None:

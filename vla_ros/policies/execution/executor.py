@@ -29,13 +29,13 @@ from vla_ros.types import ActionChunk, Instruction, Observation, RobotState
 if TYPE_CHECKING:
     from vla_ros.policies.execution.plan import Plan
 
-MOST_ON_THE_WAY = 16
+MAX_UNDELIVERED = 16
 """Maximum number of predicted chunks not yet delivered; beyond it the oldest are dropped."""
 
-MOST_PLANS = 32
+MAX_PLANS = 32
 """Maximum number of chunks that ensembling averages."""
 
-LEAST_OVERLAP = 2
+MIN_OVERLAP = 2
 """Minimum number of rows over which an old chunk fades out, unless `ExecutionSettings.overlap` is set."""
 
 AT_REST = 0.05
@@ -96,9 +96,9 @@ class ChunkExecutor:
         self.settings = settings or ExecutionSettings()
         self._meter = DelayMeter()
         self._slow = False
-        self._on_the_way: deque[_Made] = deque(maxlen=MOST_ON_THE_WAY)
-        self._predicted: deque[_Made] = deque(maxlen=MOST_PLANS)
-        self._carried_out: deque[tuple[float, _Made]] = deque(maxlen=MOST_ON_THE_WAY)  # (start of execution, s, chunk)
+        self._on_the_way: deque[_Made] = deque(maxlen=MAX_UNDELIVERED)
+        self._predicted: deque[_Made] = deque(maxlen=MAX_PLANS)
+        self._carried_out: deque[tuple[float, _Made]] = deque(maxlen=MAX_UNDELIVERED)  # (start of execution, s, chunk)
         self._next_due = -math.inf
         self.execution = self._choose()
 
@@ -240,7 +240,7 @@ class ChunkExecutor:
         else:
             new = self._predicted[-1].plan(space, self._contract).trajectories
         count = min(left, chunk.horizon)
-        weights = fade(frozen, self.settings.overlap or max(frozen, LEAST_OVERLAP), count)
+        weights = fade(frozen, self.settings.overlap or max(frozen, MIN_OVERLAP), count)
         rows = encoded(blended(before.seen_from(stamp, count), new, weights), space, starts)
         return replace(chunk, actions=rows), frozen
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from vla_ros.actions.space import LONGEST_CHUNK
+from vla_ros.actions.space import MAX_HORIZON
 from vla_ros.errors import ContractError
 
 
@@ -51,8 +51,8 @@ class ExecutionSettings:
             raise ContractError(f"execution.mode is {self.mode!r}, expected one of {known}") from None
         for name in ("execute", "overlap"):
             rows = getattr(self, name)
-            if type(rows) is not int or not 0 <= rows <= LONGEST_CHUNK:
-                raise ContractError(f"execution.{name} is {rows!r}, expected rows, 0 to {LONGEST_CHUNK}")
+            if type(rows) is not int or not 0 <= rows <= MAX_HORIZON:
+                raise ContractError(f"execution.{name} is {rows!r}, expected rows, 0 to {MAX_HORIZON}")
         if isinstance(self.decay, bool) or not isinstance(self.decay, int | float) or not 0.0 <= self.decay < math.inf:
             raise ContractError(f"execution.decay is {self.decay!r}, expected a number of at least 0")
 

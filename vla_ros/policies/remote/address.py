@@ -17,7 +17,7 @@ TOKEN_VARIABLE = "VLA_ROS_OPENPI_TOKEN"
 """Default environment variable for the token of clients and of `vla-ros serve`."""
 
 WEBSOCKET_SCHEMES = {"openpi": "ws", "openpis": "wss"}
-LONGEST_TOKEN = 4096
+MAX_TOKEN_LENGTH = 4096
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def read_token(file: str = "", variable: str = "", environment: Mapping[str, str
         token = environment.get(variable or TOKEN_VARIABLE, "").strip()
     if not token and (file or variable):
         raise CheckpointError(f"{place}: there is no token in it; the policy's YAML says that there is one")
-    if len(token) > LONGEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise CheckpointError(f"{place}: expected at most {LONGEST_TOKEN} printable ASCII characters without a space")
+    if len(token) > MAX_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
+        raise CheckpointError(f"{place}: expected at most {MAX_TOKEN_LENGTH} printable ASCII characters, no space")
     return token
 
 

@@ -15,7 +15,7 @@ from vla_ros.types import FloatArray
 BUSY, NOT_UNDERSTOOD = "Busy: ", "InstructionError: "
 """Prefixes of error texts from `vla-ros serve` that a client does not treat as a fault."""
 
-LONGEST_SENTENCE = 200
+MAX_ERROR_LENGTH = 200
 
 
 def read_answer(answer: bytes | str, features: RemoteFeatures) -> tuple[FloatArray, float]:
@@ -62,7 +62,7 @@ def _confidence(values: Mapping[str, Any], features: RemoteFeatures) -> float:
 def _error_of(text: str) -> VlaError:
     """Convert a text frame to an error; the last line of a traceback names it."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    last = lines[-1][:LONGEST_SENTENCE] if lines else "(an empty text)"
+    last = lines[-1][:MAX_ERROR_LENGTH] if lines else "(an empty text)"
     if text.startswith(BUSY):
         return LinkError(f"the server is busy: {last.removeprefix(BUSY)}")
     if text.startswith(NOT_UNDERSTOOD):

@@ -25,7 +25,7 @@ from vla_ros.types import FloatArray, ImageArray, Observation
 Key = tuple[str, ...]
 """Path of names to a value in nested mappings; most servers have one level."""
 
-MOST_CAMERAS, MOST_STATES, LARGEST_SIDE = 16, 32, 4096
+MAX_CAMERAS, MAX_STATES, MAX_SIDE = 16, 32, 4096
 
 
 class Layout(str, Enum):
@@ -100,8 +100,8 @@ class RemoteFeatures:
             clashes = [other for other in keys if other[: len(one)] == one]
             if len(clashes) != 1:
                 raise ContractError(f"the key {list(one)} stands twice, or has others below it; expected each key once")
-        if len(self.cameras) > MOST_CAMERAS or len(self.states) > MOST_STATES:
-            raise ContractError(f"expected at most {MOST_CAMERAS} cameras and {MOST_STATES} states")
+        if len(self.cameras) > MAX_CAMERAS or len(self.states) > MAX_STATES:
+            raise ContractError(f"expected at most {MAX_CAMERAS} cameras and {MAX_STATES} states")
         if relative := [g.name for s in self.states for g in s.groups if g.reference is not Reference.ABSOLUTE]:
             raise ContractError(f"state groups {relative} are differences, expected what can be measured")
 
@@ -224,8 +224,8 @@ def _cameras(values: object) -> tuple[RemoteCamera, ...]:
             raise ContractError(f"{where}.{name} is {str(one)[:80]!r}, expected key, height and width")
         check_lines(one, f"{where}.{name}", ("key", "height", "width"), ("fit", "layout"))
         height, width = one["height"], one["width"]
-        if not all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in (height, width)):
-            raise ContractError(f"{where}.{name}: {height!r} x {width!r} pixels, expected 1 to {LARGEST_SIDE}")
+        if not all(type(side) is int and 1 <= side <= MAX_SIDE for side in (height, width)):
+            raise ContractError(f"{where}.{name}: {height!r} x {width!r} pixels, expected 1 to {MAX_SIDE}")
         key = _key(one["key"], f"{where}.{name}.key")
         try:
             layout = Layout(one.get("layout", "hwc"))

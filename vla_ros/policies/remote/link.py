@@ -37,7 +37,7 @@ PING_PERIOD = 5.0
 ABANDONED_AFTER = 120.0
 """Time, s, after which a pending answer closes the connection: a first inference may compile for a minute."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+FIRST_PAUSE, MAX_PAUSE = 0.1, 2.0
 """Back-off range between attempts, s: it doubles each time, and is shortened at random by up to half."""
 
 LOOK_PERIOD = 0.25
@@ -167,7 +167,7 @@ class Link:
                     continue
             with self._change:
                 self._change.wait_for(lambda: self._closed, pause * random.uniform(0.5, 1.0))
-            pause = min(2.0 * pause, LONGEST_PAUSE)
+            pause = min(2.0 * pause, MAX_PAUSE)
 
     def _watch(self, connection: ClientConnection) -> None:
         """Return when a connection has closed or was dropped, or the link is closed."""

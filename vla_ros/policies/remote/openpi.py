@@ -25,10 +25,10 @@ from vla_ros.policies.remote.wire import pack
 from vla_ros.robot.contract import RobotContract
 from vla_ros.types import ActionChunk, Instruction, Observation
 
-TIMEOUT, LONGEST_TIMEOUT = 1.0, 30.0
+TIMEOUT, MAX_TIMEOUT = 1.0, 30.0
 """Timeout of one answer, s: its default and its maximum."""
 
-LARGEST_ANSWER = 1 << 20
+MAX_ANSWER_SIZE = 1 << 20
 """Size limit of an answer, bytes; a chunk of 1024 rows of 64 numbers has half of it."""
 
 METADATA_KEY = "vla_ros"
@@ -56,8 +56,8 @@ class OpenpiSettings:
     ca_file: str = ""
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.timeout <= LONGEST_TIMEOUT:
-            raise ContractError(f"timeout is {self.timeout} s, expected more than 0 and at most {LONGEST_TIMEOUT:g}")
+        if not 0.0 < self.timeout <= MAX_TIMEOUT:
+            raise ContractError(f"timeout is {self.timeout} s, expected more than 0 and at most {MAX_TIMEOUT:g}")
 
     @property
     def tls(self) -> ssl.SSLContext | None:
@@ -97,7 +97,7 @@ class OpenpiPolicy:
             self._greet,
             token=read_token(settings.token_file, settings.token_env),
             tls=settings.tls,
-            max_bytes=LARGEST_ANSWER,
+            max_bytes=MAX_ANSWER_SIZE,
         )
         try:
             connected = self._link.wait(wait)

@@ -20,9 +20,9 @@ from vla_ros.errors import WireError
 _DTYPE = re.compile(r"\|b1|\|[iu]1|[<>][iu][248]|[<>]f[248]")
 """Accepted dtypes: booleans, integers, floating point. Objects, structures, text and dates are never created."""
 
-MOST_AXES = 8
-LONGEST_TEXT = 1 << 16
-MOST_ITEMS = 1 << 14
+MAX_AXES = 8
+MAX_TEXT_LENGTH = 1 << 16
+MAX_ITEMS = 1 << 14
 """Largest number of items in a list or mapping; arrays are sent as bytes, so messages have a few dozen."""
 
 _PICKLE_PROTOCOLS = range(2, 6)
@@ -63,9 +63,9 @@ def unpack(message: bytes) -> dict[str, Any]:
             message,
             object_hook=_unpacked,
             strict_map_key=True,
-            max_str_len=LONGEST_TEXT,
-            max_array_len=MOST_ITEMS,
-            max_map_len=MOST_ITEMS,
+            max_str_len=MAX_TEXT_LENGTH,
+            max_array_len=MAX_ITEMS,
+            max_map_len=MAX_ITEMS,
             max_ext_len=0,
         )
     except WireError:
@@ -96,8 +96,8 @@ def _unpacked(value: dict[Any, Any]) -> Any:  # noqa: ANN401 (whatever msgpack h
 
 def _array(value: dict[Any, Any]) -> np.ndarray[Any, Any]:
     data, shape, kind = value.get(b"data"), value.get(b"shape"), _dtype(value)
-    if not isinstance(shape, list) or len(shape) > MOST_AXES or not all(type(n) is int and n >= 0 for n in shape):
-        raise WireError(f"an array has the shape {str(shape)[:80]}, expected at most {MOST_AXES} whole numbers")
+    if not isinstance(shape, list) or len(shape) > MAX_AXES or not all(type(n) is int and n >= 0 for n in shape):
+        raise WireError(f"an array has the shape {str(shape)[:80]}, expected at most {MAX_AXES} whole numbers")
     length = math.prod(shape) * kind.itemsize
     if not isinstance(data, bytes) or len(data) != length:
         got = f"{len(data)} bytes" if isinstance(data, bytes) else type(data).__name__

@@ -26,7 +26,7 @@ GRIPPER: Key = ("observation/gripper",)
 PROMPT: Key = ("prompt",)
 RESET: Key = ("reset",)
 ACTIONS, CONFIDENCE = "actions", "confidence"
-LONGEST_PROMPT = 1000
+MAX_PROMPT_LENGTH = 1000
 
 
 def served_features(policy: Policy, contract: RobotContract) -> RemoteFeatures:
@@ -75,9 +75,9 @@ def read_request(values: Mapping[str, Any], features: RemoteFeatures, stamp: flo
         states[JOINT_POSITIONS], states[JOINT_VELOCITIES], float(states[GRIPPER][0]), Pose(pose[:3], pose[3:]), stamp
     )
     prompt = get(values, features.prompt)
-    if not isinstance(prompt, str) or not 0 < len(prompt.strip()) <= LONGEST_PROMPT:
+    if not isinstance(prompt, str) or not 0 < len(prompt.strip()) <= MAX_PROMPT_LENGTH:
         raise InstructionError(
-            f"{'.'.join(features.prompt)} is {str(prompt)[:40]!r}, expected text of 1 to {LONGEST_PROMPT} characters"
+            f"{'.'.join(features.prompt)} is {str(prompt)[:40]!r}, expected text of 1 to {MAX_PROMPT_LENGTH} characters"
         )
     return Observation(images, state, Instruction(prompt), stamp)
 

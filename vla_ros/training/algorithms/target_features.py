@@ -23,9 +23,9 @@ from vla_ros.models.layers.eyes import TargetFeatures
 from vla_ros.models.networks.compositional import CONCEPTS, CompositionalModel
 from vla_ros.training.datasets.concepts import concept_classes
 from vla_ros.training.datasets.pictures import StoredRows, varied
-from vla_ros.training.datasets.tabletop import MOST_COMMANDS, TabletopDataset
+from vla_ros.training.datasets.tabletop import MAX_INSTRUCTIONS, TabletopDataset
 
-ASKED = MOST_COMMANDS + 1
+ASKED = MAX_INSTRUCTIONS + 1
 """Instructions per step: all that it is labeled with, repeated if they are few, and one infeasible instruction."""
 
 BLOCK = 64
@@ -65,7 +65,7 @@ class GlanceDataset:
         self._dataset, self._variants = dataset, variants
         self.count = dataset.count
         commands = [dataset.commands(step) for step in range(self.count)]
-        self._columns = np.array([np.arange(MOST_COMMANDS) % len(one) for one in commands])
+        self._columns = np.array([np.arange(MAX_INSTRUCTIONS) % len(one) for one in commands])
         self._classes = np.array(
             [[concept_classes(one[k]) for k in columns] for one, columns in zip(commands, self._columns, strict=True)],
             np.uint8,

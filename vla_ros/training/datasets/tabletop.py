@@ -37,7 +37,7 @@ FILLERS = 300
 NOTE = "complete.json"
 """File written once a folder's images are complete."""
 
-MOST_COMMANDS = 8
+MAX_INSTRUCTIONS = 8
 """Maximum number of instructions with which a recorded state is labeled."""
 
 
@@ -313,6 +313,6 @@ def _table(episode: Episode) -> tuple[tuple[Command, ...], tuple[str, ...]]:
 
 
 def _widened(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Pad values (steps, instructions, ...) to `MOST_COMMANDS` instructions: a table with few objects allows fewer."""
-    missing = MOST_COMMANDS - values.shape[1]
+    """Pad values (steps, instructions, ...) to `MAX_INSTRUCTIONS`: a table with few objects has fewer."""
+    missing = MAX_INSTRUCTIONS - values.shape[1]
     return np.pad(values, [(0, 0), (0, missing), *[(0, 0)] * (values.ndim - 2)])
