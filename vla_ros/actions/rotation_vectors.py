@@ -29,7 +29,7 @@ def rotation_vector_from_matrix(matrix: FloatArray) -> FloatArray:
     return np.asarray(pinocchio.log3(np.asarray(matrix, dtype=np.float64)), dtype=np.float64)
 
 
-def slerp(start: FloatArray, end: FloatArray, share: float) -> FloatArray:
-    """Interpolate from `start` to `end` along the shortest path; `share` is the fraction, 0 to 1."""
+def slerp(start: FloatArray, end: FloatArray, fraction: float) -> FloatArray:
+    """Interpolate from `start` to `end` along the shortest path; `fraction` is 0 to 1."""
     a, b = matrix_from_quaternion(start), matrix_from_quaternion(end)
-    return quaternion_from_matrix(a @ matrix_from_rotation_vector(share * rotation_vector_from_matrix(a.T @ b)))
+    return quaternion_from_matrix(a @ matrix_from_rotation_vector(fraction * rotation_vector_from_matrix(a.T @ b)))

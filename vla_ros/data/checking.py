@@ -38,7 +38,7 @@ from vla_ros.data.errors import DamagedDataError, DataError, UnusableEpisodeErro
 from vla_ros.data.foreign.agreement import DirectionAgreement, SizeAgreement
 from vla_ros.data.foreign.measured_arms import measured_arms
 from vla_ros.data.reader import DatasetDescription, EpisodeReader
-from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, Step
+from vla_ros.data.step import GRIPPER_FRACTION, GRIPPER_NAME, Step
 from vla_ros.errors import VlaError
 from vla_ros.types import FloatArray, Pose
 
@@ -337,7 +337,7 @@ class EpisodeCheck:
         """Return the gripper's opening and its maximum, both in m or both as fractions; None if unknown."""
         assert self._limits is not None
         names = step.proprioception_names
-        for name, full in ((GRIPPER_NAME, self._limits.max_opening), (GRIPPER_SHARE, 1.0)):
+        for name, full in ((GRIPPER_NAME, self._limits.max_opening), (GRIPPER_FRACTION, 1.0)):
             if name in names:
                 return float(step.proprioception[names.index(name)]), full
         return None, None

@@ -28,7 +28,7 @@ POSE_NAMES = ("tool_x", "tool_y", "tool_z", "tool_qx", "tool_qy", "tool_qz", "to
 GRIPPER_NAME = "gripper_opening"
 """Proprioception name of the distance between the fingers, m."""
 
-GRIPPER_SHARE = "gripper_open"
+GRIPPER_FRACTION = "gripper_open"
 """Proprioception name of a gripper measured as a fraction instead: 0 closed to 1 open."""
 
 

@@ -81,12 +81,14 @@ def _make_worker(job: CollectionJob) -> _Worker:
 
 
 def _make_writer(job: CollectionJob, contract: RobotContract) -> DemonstrationWriter:
+    options = asdict(job.options)
+    options["learner_share"] = options.pop("learner_fraction")  # the key in earlier data sets, which may be extended
     source = {
         "expert": "vla_ros.sim",
         "robot": contract.name,
         "contract": parse_yaml(contract.text),
         "world": job.world,
-        "options": asdict(job.options),
+        "options": options,
         "driven_by": "expert" if job.learner is None else "learner",
         **job.source,
     }

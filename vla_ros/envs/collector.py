@@ -51,7 +51,7 @@ class CollectionOptions:
         disturbance: Probability per step that a disturbance begins.
         disturbance_size: Standard deviation of the offset that it adds to the tool's target, m.
         switch: Probability that an episode switches to another instruction midway.
-        learner_share: Probability that a step is driven by the learner, if there is one.
+        learner_fraction: Probability that a step is driven by the learner, if there is one.
         hold_steps: Number of steps recorded after success.
         record_learner: Also record the learner's chunks (`driven`) and the progress of the task (`progress`).
         varied_from: First seed whose tabletop scenes vary more; see `training_variation`. None: none does.
@@ -63,7 +63,7 @@ class CollectionOptions:
     disturbance: float = 0.08
     disturbance_size: float = 0.05
     switch: float = 0.15
-    learner_share: float = 1.0
+    learner_fraction: float = 1.0
     hold_steps: int = 4
     record_learner: bool = False
     varied_from: int | None = None
@@ -79,8 +79,8 @@ class Collector:
         Raises:
             SimulationError: when the options do not fit the environment or the learner.
         """
-        if options.record_learner and (learner is None or options.learner_share < 1.0):
-            raise SimulationError("record_learner needs a learner that drives every step (learner_share 1)")
+        if options.record_learner and (learner is None or options.learner_fraction < 1.0):
+            raise SimulationError("record_learner needs a learner that drives every step (learner_fraction 1)")
         if options.varied_from is not None and not env.config.furnished:
             raise SimulationError("varied_from needs the tabletop: scenes of 'pick' do not vary more; leave it out")
         self.env, self.contract, self.options, self.learner = env, env.contract, options, learner
@@ -215,7 +215,7 @@ class Collector:
         return pixel[0] / size[0], pixel[1] / size[1]
 
     def _chosen(self, expert: PoseTrajectory, rng: np.random.Generator) -> PoseTrajectory:
-        if self.learner is None or rng.random() >= self.options.learner_share:
+        if self.learner is None or rng.random() >= self.options.learner_fraction:
             return expert
         start = self._observation.state.end_effector
         actions = self.learner(self._observation)
@@ -247,8 +247,10 @@ class Collector:
         count = round(self.contract.action.period / CONTROL_PERIOD)
         opening = self.contract.gripper.max_opening if trajectory.openings is None else trajectory.openings[0]
         for tick in range(1, count + 1):
-            share = tick / count
-            position = start.position + share * (trajectory.positions[0] - start.position)
-            q = self._follower.step(position, slerp(start.quaternion, trajectory.quaternions[0], share), CONTROL_PERIOD)
+            fraction = tick / count
+            position = start.position + fraction * (trajectory.positions[0] - start.position)
+            q = self._follower.step(
+                position, slerp(start.quaternion, trajectory.quaternions[0], fraction), CONTROL_PERIOD
+            )
             self.env.command(q, float(np.clip(opening, 0.0, self.contract.gripper.max_opening)))
             self.env.step(CONTROL_PERIOD)

@@ -110,15 +110,15 @@ class DirectExecutor:
             self._opening = float(np.clip(trajectory.openings[row], 0.0, self._contract.gripper.max_opening))
         env.command(q, self._opening)
 
-    def _reference(self, trajectory: ArmTrajectory, start: ArmStart, row: int, share: float) -> FloatArray:
-        """Return the joint positions (n,) rad at the fraction `share` between the row before and `row`."""
+    def _reference(self, trajectory: ArmTrajectory, start: ArmStart, row: int, fraction: float) -> FloatArray:
+        """Return the joint positions (n,) rad at `fraction` (0 to 1) between the row before and `row`."""
         if (joints := trajectory.joint_positions) is not None:
             begin = start.joint_positions if row == 0 else joints[row - 1]
-            return np.asarray(begin + share * (joints[row] - begin))
+            return np.asarray(begin + fraction * (joints[row] - begin))
         positions, quaternions = trajectory.positions, trajectory.quaternions
         if positions is None or quaternions is None:
             raise ChunkError("the chunk commands neither joints nor a tool")
         before = start.pose.position if row == 0 else positions[row - 1]
         turned = start.pose.quaternion if row == 0 else quaternions[row - 1]
-        position = before + share * (positions[row] - before)
-        return self._follower.step(position, slerp(turned, quaternions[row], share), CONTROL_PERIOD)
+        position = before + fraction * (positions[row] - before)
+        return self._follower.step(position, slerp(turned, quaternions[row], fraction), CONTROL_PERIOD)

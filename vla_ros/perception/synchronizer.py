@@ -171,8 +171,8 @@ class Synchronizer(Generic[Picture, RawState, State]):
             if before.stamp <= stamp:
                 if before.stamp == stamp or after is None or after.stamp - before.stamp > self._tolerance:
                     break
-                share = (stamp - before.stamp) / (after.stamp - before.stamp)
-                return Stamped(stamp, self._blend(before.value, after.value, share), after.received)
+                fraction = (stamp - before.stamp) / (after.stamp - before.stamp)
+                return Stamped(stamp, self._blend(before.value, after.value, fraction), after.received)
             after = before
         nearest = self._states.nearest(stamp)
         if not abs(nearest.stamp - stamp) <= self._tolerance:

@@ -134,8 +134,8 @@ class TrainingLoop:
             return (step + 1) / self.options.warm_up
         if self.options.schedule == "constant":
             return 1.0
-        share = (step - self.options.warm_up) / max(1, steps - self.options.warm_up)
-        return FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
+        progress = (step - self.options.warm_up) / max(1, steps - self.options.warm_up)
+        return FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
     def run(
         self,
@@ -232,7 +232,7 @@ class TrainingLoop:
         if not self.options.workers:
             return (source.batch(*key) for key in keys)
         loader: DataLoader[Batch] = DataLoader(
-            _Shares(source),
+            _PartDataset(source),
             batch_size=None,
             sampler=keys,
             num_workers=self.options.workers,
@@ -334,7 +334,7 @@ class TrainingLoop:
         return True
 
 
-class _Shares(Dataset[Any]):
+class _PartDataset(Dataset[Any]):
     """Batch source as a dataset whose index is (update, part, parts)."""
 
     def __init__(self, source: BatchSource) -> None:

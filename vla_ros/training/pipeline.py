@@ -289,7 +289,9 @@ class Training:
             folder = config.out / f"visits_{one.number}"
             begin = section.seed + (one.number - 1) * section.episodes
             varied_from = None if config.data.varied_from is None else 0
-            options = replace(find_world(config.world).options, learner_share=1.0 - one.beta, varied_from=varied_from)
+            options = replace(
+                find_world(config.world).options, learner_fraction=1.0 - one.beta, varied_from=varied_from
+            )
             self._collect(folder, range(begin, begin + section.episodes), options, PolicyDriver(str(policy)))
             return folder
 
@@ -322,7 +324,7 @@ class Training:
             folder = config.out / f"clips_{number}"
             begin = section.seed + (number - 1) * section.episodes
             options = replace(
-                find_world(config.world).options, learner_share=1.0, disturbance=0.0, switch=0.0, record_learner=True
+                find_world(config.world).options, learner_fraction=1.0, disturbance=0.0, switch=0.0, record_learner=True
             )
             driver = PolicyDriver(str(policy), noise=section.noise, seed=number)
             self._collect(folder, range(begin, begin + section.episodes), options, driver)

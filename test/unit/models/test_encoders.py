@@ -90,7 +90,7 @@ def test_states_are_hidden_while_training_alone():
     encoder.eval()
     torch.testing.assert_close(encoder(rows), encoder(rows), rtol=0.0, atol=0.0)
     assert not (encoder(rows) == encoder.unknown + encoder.positions).all(dim=-1).any()
-    with pytest.raises(ContractError, match="share of hidden states is 1"):
+    with pytest.raises(ContractError, match="fraction of hidden states is 1"):
         StateEncoder(3, 4, hide=1.0)
 
 

@@ -53,7 +53,7 @@ def test_it_acts_as_its_likeliest_plan_and_samples_around_it(network, frames):
     torch.testing.assert_close(output.binary, binary, rtol=1e-4, atol=1e-5)
     sample = found.sample(torch.Generator().manual_seed(0))
     assert sample.shape == frames.target.actions().shape
-    assert (found.deviations >= network.config.smallest_deviation).all()
+    assert (found.stds >= network.config.smallest_deviation).all()
     assert torch.isfinite(found.log_prob(sample)).all()
 
 

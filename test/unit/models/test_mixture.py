@@ -37,11 +37,11 @@ def test_the_density_is_that_of_torch_distributions():
     weights = Categorical(logits=found.weights)
     for opened in (1.0, -1.0):
         actions[..., 6] = opened
-        # With the gripper the same in all rows, its chances belong to the weights.
+        # With the gripper the same in all rows, its probabilities belong to the weights.
         coins = Bernoulli(logits=found.binary).log_prob(torch.full_like(found.binary, (opened + 1) / 2)).sum((-2, -1))
         joint = weights.logits + coins
         scale = joint.logsumexp(-1)
-        normals = Independent(Normal(found.means, found.deviations), 2)
+        normals = Independent(Normal(found.means, found.stds), 2)
         expected = MixtureSameFamily(Categorical(logits=joint), normals).log_prob(actions[..., :6]) + scale
         torch.testing.assert_close(found.log_prob(actions), expected, rtol=1e-5, atol=1e-4)
 
@@ -52,7 +52,7 @@ def test_responsibilities_by_bayes():
         ActionMixture(
             torch.zeros_like(found.weights[..., :1]),
             found.means[..., k : k + 1, :, :],
-            found.deviations[..., k : k + 1, :, :],
+            found.stds[..., k : k + 1, :, :],
             found.binary[..., k : k + 1, :, :],
         ).log_prob(actions)
         for k in range(4)

@@ -120,7 +120,7 @@ def test_the_learner_drives_and_the_expert_labels() -> None:
     contract = load_contract("panda")
     rise = np.zeros((contract.action.horizon, 7))
     rise[:, 2], rise[:, 6] = 0.02 * np.arange(1, contract.action.horizon + 1), 1.0
-    options = CollectionOptions(max_steps=8, disturbance=0.0, switch=0.0, learner_share=1.0, record_learner=True)
+    options = CollectionOptions(max_steps=8, disturbance=0.0, switch=0.0, learner_fraction=1.0, record_learner=True)
     episode = make_collector("pick", contract, options, lambda observation: rise).collect(1)
     heights = episode.arrays["position"][:, 2]
     assert (np.diff(heights) > 0.005).all() and not episode.success
@@ -130,6 +130,6 @@ def test_the_learner_drives_and_the_expert_labels() -> None:
     np.testing.assert_allclose(
         episode.arrays["driven"], np.broadcast_to(rise, episode.arrays["driven"].shape), atol=1e-6
     )
-    undriven = CollectionOptions(max_steps=8, disturbance=0.0, switch=0.0, learner_share=0.0)
+    undriven = CollectionOptions(max_steps=8, disturbance=0.0, switch=0.0, learner_fraction=0.0)
     expert = make_collector("pick", contract, undriven, lambda observation: rise).collect(1)
     assert (np.diff(expert.arrays["position"][:, 2]) < 0.0).all()  # beta 1: the expert drives

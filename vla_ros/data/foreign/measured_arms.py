@@ -3,7 +3,7 @@
 =================================================  ====================================================================
 measurements                                       read as
 =================================================  ====================================================================
-`POSE_NAMES`, `GRIPPER_NAME` or `GRIPPER_SHARE`    tool and gripper of the only arm
+`POSE_NAMES`, `GRIPPER_NAME` or `GRIPPER_FRACTION`    tool and gripper of the only arm
 the names of the robot's joints                    joints of the only arm, or of each, rad
 as many as an action of absolute joint positions   joints and grippers of each arm, in the units of the actions, as
                                                    LeRobot records its arms, among them SO-101 and ALOHA
@@ -20,7 +20,7 @@ import numpy as np
 from vla_ros.actions.gripper_convention import openings_from_column
 from vla_ros.actions.groups import Quantity
 from vla_ros.actions.space import ActionSpace
-from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, POSE_NAMES, Step
+from vla_ros.data.step import GRIPPER_FRACTION, GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.processing.state import ArmState
 from vla_ros.types import FloatArray
 
@@ -36,7 +36,7 @@ def opening_of(max_opening: MaxOpening, arm: str) -> float:
 def state_is_as_actions(names: Sequence[str], space: ActionSpace) -> bool:
     """Return whether measurements with these names are joints and grippers, one per action column."""
     joints = all(space.motion(arm).quantity is Quantity.JOINT_POSITION for arm in space.arms)
-    return joints and len(names) == space.width and not set(names) & {*POSE_NAMES, GRIPPER_NAME, GRIPPER_SHARE}
+    return joints and len(names) == space.width and not set(names) & {*POSE_NAMES, GRIPPER_NAME, GRIPPER_FRACTION}
 
 
 def measured_arms(
@@ -71,7 +71,7 @@ def measured_arms(
 
 def _opening(step: Step, max_opening: float) -> float | None:
     names = step.proprioception_names
-    for name, scale in ((GRIPPER_NAME, 1.0), (GRIPPER_SHARE, max_opening)):
+    for name, scale in ((GRIPPER_NAME, 1.0), (GRIPPER_FRACTION, max_opening)):
         if name in names:
             return scale * float(step.proprioception[names.index(name)])
     return None

@@ -33,7 +33,7 @@ def column_statistics(values: NDArray[Any]) -> Statistics:
         "std": table.std(axis=0),
         "count": np.array([len(table)]),
     }
-    return figures | {name: np.quantile(table, share, axis=0) for name, share in QUANTILES.items()}
+    return figures | {name: np.quantile(table, fraction, axis=0) for name, fraction in QUANTILES.items()}
 
 
 class ImageStatistics:
@@ -66,8 +66,8 @@ class ImageStatistics:
             "std": np.sqrt(variance),
         }
         cumulative = np.cumsum(self._counts, axis=1) / total[:, None]
-        for name, share in QUANTILES.items():
-            figures[name] = levels[(cumulative >= share).argmax(axis=1)]
+        for name, fraction in QUANTILES.items():
+            figures[name] = levels[(cumulative >= fraction).argmax(axis=1)]
         shaped = {name: value.reshape(3, 1, 1) for name, value in figures.items()}
         return {**shaped, "count": np.array([self._pictures])}
 

@@ -25,7 +25,7 @@ from vla_ros.data.episodes.pictures import decode_picture
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.readers.restricted_pickle import load
-from vla_ros.data.step import GRIPPER_SHARE, POSE_NAMES, Step
+from vla_ros.data.step import GRIPPER_FRACTION, POSE_NAMES, Step
 from vla_ros.types import FloatArray, ImageArray
 
 RATE_HZ = 20.0
@@ -67,7 +67,7 @@ class RlbenchReader:
             raise DataError(f"{root} holds no RLBench demonstration (low_dim_obs.pkl)")
         ordered = sorted(folders, key=lambda folder: [_number(part) for part in folder.relative_to(self._root).parts])
         self._folders = {folder.relative_to(self._root).as_posix(): folder for folder in ordered}
-        names = (*(f"joint_{i + 1}" for i in range(JOINTS)), *POSE_NAMES, GRIPPER_SHARE)
+        names = (*(f"joint_{i + 1}" for i in range(JOINTS)), *POSE_NAMES, GRIPPER_FRACTION)
         convention = ActionSpace.of_one_tool(
             "world", Reference.ABSOLUTE, Rotation.QUATERNION, GripperConvention.OPEN_IS_ONE, RATE_HZ, 1
         )

@@ -20,7 +20,7 @@ from vla_ros.data.episodes.pictures import decode_picture
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.readers.tfrecord import Feature, parse_example, read_record, record_offsets
-from vla_ros.data.step import GRIPPER_SHARE, POSE_NAMES, Step
+from vla_ros.data.step import GRIPPER_FRACTION, POSE_NAMES, Step
 from vla_ros.types import FloatArray
 
 Columns = Callable[["RldsEpisode"], FloatArray]
@@ -123,7 +123,7 @@ def _rt1_state(episode: RldsEpisode) -> FloatArray:
     return np.concatenate([pose, 1.0 - episode.numbers("observation/gripper_closed", 1)], axis=1)
 
 
-_BRIDGE_NAMES = (*POSE_NAMES, GRIPPER_SHARE)
+_BRIDGE_NAMES = (*POSE_NAMES, GRIPPER_FRACTION)
 LAYOUTS: Mapping[str, RldsLayout] = {
     "bridge_dataset": RldsLayout(
         images={"image_0": "observation/image_0"},

@@ -117,10 +117,10 @@ def _smooth(rng: np.random.Generator, side: int, cells: int) -> FloatArray:
     return np.asarray((values - values.min()) / max(np.ptp(values), 1e-9))
 
 
-def _banded(share: NDArray[np.float64], colours: FloatArray) -> FloatArray:
-    return np.asarray(colours[np.minimum((share * len(colours)).astype(np.int64), len(colours) - 1)])
+def _banded(fraction: NDArray[np.float64], colours: FloatArray) -> FloatArray:
+    return np.asarray(colours[np.minimum((fraction * len(colours)).astype(np.int64), len(colours) - 1)])
 
 
-def _blended(share: NDArray[np.float64], colours: FloatArray) -> FloatArray:
+def _blended(fraction: NDArray[np.float64], colours: FloatArray) -> FloatArray:
     at = np.linspace(0.0, 1.0, len(colours))
-    return np.stack([np.interp(share, at, channel) for channel in colours.T], axis=-1)
+    return np.stack([np.interp(fraction, at, channel) for channel in colours.T], axis=-1)

@@ -58,13 +58,13 @@ PERTURBATIONS: dict[str, Perturbation] = {
 """Name to perturbation."""
 
 
-PLAIN_SHARE = 0.3
+PLAIN_FRACTION = 0.3
 """Fraction of training scenes with the unperturbed appearance."""
 
 
 def training_variation(rng: np.random.Generator) -> Perturbation:
     """Draw a training scene's variation: up to two thirds of the evaluation's, with its own patterns and objects."""
-    if rng.random() < PLAIN_SHARE:
+    if rng.random() < PLAIN_FRACTION:
         return Perturbation()
     things: list[int] = []
     if rng.random() < 0.5:

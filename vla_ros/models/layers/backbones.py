@@ -273,10 +273,10 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
         return super().train(False)
 
 
-def standardize(image: Tensor, mean: tuple[float, float, float], deviation: tuple[float, float, float]) -> Tensor:
+def standardize(image: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
     """Normalize images (B, 3, h, w), 0 to 1, with the channel statistics of a pretrained network."""
     shape = (1, 3, 1, 1)
-    return (image - image.new_tensor(mean).view(shape)) / image.new_tensor(deviation).view(shape)
+    return (image - image.new_tensor(mean).view(shape)) / image.new_tensor(std).view(shape)
 
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -165,7 +165,7 @@ class StateEncoder(nn.Module):
         """Build for at most `rows` rows of `inputs` numbers; `hide` is the fraction of sequences masked in training."""
         super().__init__()
         if not 0.0 <= hide < 1.0:
-            raise ContractError(f"the share of hidden states is {hide}, expected 0 or more, and less than 1")
+            raise ContractError(f"the fraction of hidden states is {hide}, expected 0 or more, and less than 1")
         self.layers = nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width))
         self.positions = learned_positions(rows, width)
         self.hide = hide

@@ -23,13 +23,13 @@ class ActionMixture:
     Attributes:
         weights: (..., K) logits.
         means: (..., K, H, C), normalized.
-        deviations: (..., K, H, C), positive.
+        stds: (..., K, H, C), positive.
         binary: (..., K, H, G) logits of "on".
     """
 
     weights: Tensor
     means: Tensor
-    deviations: Tensor
+    stds: Tensor
     binary: Tensor
 
     def log_prob(self, actions: Tensor) -> Tensor:
@@ -44,9 +44,9 @@ class ActionMixture:
         """Return (..., K), the joint log density of each plan and the actions, in fp32."""
         continuous = self.means.shape[-1]
         values, on = actions[..., None, :, :continuous].float(), (actions[..., None, :, continuous:] > 0).float()
-        deviations = self.deviations.float()
-        distance = (values - self.means.float()) / deviations
-        normal = -0.5 * distance.square() - deviations.log() - 0.5 * math.log(2.0 * math.pi)
+        stds = self.stds.float()
+        distance = (values - self.means.float()) / stds
+        normal = -0.5 * distance.square() - stds.log() - 0.5 * math.log(2.0 * math.pi)
         logits = self.binary.float()
         bernoulli = -functional.binary_cross_entropy_with_logits(logits, on.expand_as(logits), reduction="none")
         return self.weights.float().log_softmax(dim=-1) + normal.sum(dim=(-2, -1)) + bernoulli.sum(dim=(-2, -1))
@@ -55,11 +55,11 @@ class ActionMixture:
         """Sample one chunk (..., H, C + G): a plan, then its rows."""
         probs = self.weights.float().softmax(dim=-1)
         plan = torch.multinomial(probs.flatten(0, -2), 1, generator=generator).view(probs.shape[:-1])
-        means, deviations, binary = self._take(plan)
+        means, stds, binary = self._take(plan)
         noise = torch.randn(means.shape, generator=generator, device=means.device, dtype=means.dtype)
         chance = torch.rand(binary.shape, generator=generator, device=means.device, dtype=torch.float32)
         on = 2.0 * (chance < binary.float().sigmoid()).to(means.dtype) - 1.0
-        return torch.cat([means + deviations * noise, on], dim=-1)
+        return torch.cat([means + stds * noise, on], dim=-1)
 
     def most_likely(self) -> tuple[Tensor, Tensor]:
         """Return the mean (..., H, C) and the binary logits (..., H, G) of the plan with the largest weight."""
@@ -74,4 +74,4 @@ class ActionMixture:
             index = index.expand(*plan.shape, 1, *values.shape[plan.ndim + 1 :])
             return values.gather(plan.ndim, index).squeeze(plan.ndim)
 
-        return pick(self.means), pick(self.deviations), pick(self.binary)
+        return pick(self.means), pick(self.stds), pick(self.binary)

@@ -95,8 +95,8 @@ class InstructionParser(nn.Module):
         kind, goal_kind = self.kind(words).softmax(dim=-1), self.goal_kind(words).softmax(dim=-1)
         play = self._roles(flat, words)
         meaning = {
-            "colour": _shares(_meant(play["colour"], colour)[..., :-1]),  # there is always an object
-            "kind": _shares(_meant(play["kind"], kind)[..., :-1]),
+            "colour": _normalized(_meant(play["colour"], colour)[..., :-1]),  # there is always an object
+            "kind": _normalized(_meant(play["kind"], kind)[..., :-1]),
             "goal_colour": _meant(play["goal_colour"], colour),
             "goal_kind": _meant(play["goal_kind"], goal_kind),
         }
@@ -162,5 +162,5 @@ def _as_sort(words: Tensor) -> Tensor:
     return torch.cat([words[..., :-COLOUR_COLUMNS] * (1.0 - named), named, which], dim=-1)
 
 
-def _shares(values: Tensor) -> Tensor:
+def _normalized(values: Tensor) -> Tensor:
     return values / values.sum(dim=-1, keepdim=True).clamp(min=EPSILON)

@@ -113,8 +113,8 @@ class FlowModel(DrawnModel):
 
 def between(noise: Tensor, data: Tensor, time: Tensor) -> Tensor:
     """Return the point of the straight path from `noise` to `data`, both (M, ...), at `time` (M,)."""
-    share = time.view(-1, *[1] * (data.ndim - 1))
-    return (1.0 - share) * noise + share * data
+    fraction = time.view(-1, *[1] * (data.ndim - 1))
+    return (1.0 - fraction) * noise + fraction * data
 
 
 def draw_times(count: int, like: Tensor) -> Tensor:

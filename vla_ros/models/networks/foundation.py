@@ -181,7 +181,7 @@ class FoundationModel(VlaModel):
         return {
             "plans": found.weights.softmax(dim=-1),
             "means": found.means,
-            "deviations": found.deviations,
+            "stds": found.stds,
             "binary": found.binary.sigmoid(),
         }
 
@@ -245,8 +245,8 @@ class FoundationModel(VlaModel):
         c = self.config
         columns = self.rows(features[..., 1:, :]).unflatten(-1, (c.plans, -1)).transpose(-3, -2)  # (..., K, H, 2 C + G)
         means, raw, binary = columns.split([c.action.continuous, c.action.continuous, c.action.binary], dim=-1)
-        deviations = functional.softplus(raw) + c.smallest_deviation
-        return ActionMixture(self.weights(features[..., 0, :]), means, deviations, binary)
+        stds = functional.softplus(raw) + c.smallest_deviation
+        return ActionMixture(self.weights(features[..., 0, :]), means, stds, binary)
 
     def _output(self, features: Tensor, mixture: ActionMixture) -> ModelOutput:
         means, binary = mixture.most_likely()

@@ -180,11 +180,15 @@ class GroundedModel(VlaModel):
         things = self.object_norm(repeat_scenes(found.features, pairs[1]))
         _, weights = self.read(things, words, real[:, None, None, :], look=True)
         assert weights is not None
-        share = weights.transpose(1, 2)  # (M, T, K)
-        share = torch.where(real[..., None], share, 1.0)  # no object attends to padding: its map is that of all objects
-        share = share / share.sum(dim=-1, keepdim=True)
+        attention = weights.transpose(1, 2)  # (M, T, K)
+        attention = torch.where(
+            real[..., None], attention, 1.0
+        )  # no object attends to padding: its map is that of all objects
+        attention = attention / attention.sum(dim=-1, keepdim=True)
         return {
-            name: (share @ repeat_scenes(look.flatten(2), pairs[1])).unflatten(-1, look.shape[2:]).unflatten(0, pairs)
+            name: (attention @ repeat_scenes(look.flatten(2), pairs[1]))
+            .unflatten(-1, look.shape[2:])
+            .unflatten(0, pairs)
             for name, look in found.looks.items()
         }
 
@@ -252,15 +256,15 @@ class GroundedModel(VlaModel):
 
     def _decide(self, inputs: ModelInput, detections: Detections, matching: Matching) -> ModelOutput:
         pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
-        share = matching.scores.softmax(dim=-1)  # (B, N, K): which object, given that it is there
-        thing = (share @ detections.features).flatten(0, 1)
-        place = (share @ detections.places).flatten(0, 1)
+        probs = matching.scores.softmax(dim=-1)  # (B, N, K): which object, given that it is there
+        thing = (probs @ detections.features).flatten(0, 1)
+        place = (probs @ detections.places).flatten(0, 1)
         state = repeat_scenes(inputs.state, pairs[1])
         words, real = self.text(inputs.tokens.flatten(0, 1))
         # As in the keypoint network, the offset from the tool to the object is an explicit input.
         told = [thing, mean_over_words(words, real), state, place.detach(), place.detach() - state[:, :3]]
         looks = {
-            name: (share @ look.flatten(2)).unflatten(-1, look.shape[2:]) for name, look in detections.looks.items()
+            name: (probs @ look.flatten(2)).unflatten(-1, look.shape[2:]) for name, look in detections.looks.items()
         }
         output: ModelOutput = self.head(torch.cat(told, dim=-1), pairs)
         visible = matching.scores.logsumexp(dim=-1) - matching.none

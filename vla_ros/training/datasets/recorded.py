@@ -159,13 +159,13 @@ class RecordedDataset:
         return [
             {
                 "path": part.name,
-                "share": float(share),
+                "share": float(fraction),  # the key of earlier checkpoints
                 "episodes": len(part.lengths),
                 "failed": part.failed,
                 "odd": len(part.odd),
                 "steps": len(part),
             }
-            for part, share in zip(self.parts, self.mixture.fractions, strict=True)
+            for part, fraction in zip(self.parts, self.mixture.fractions, strict=True)
         ]
 
     def left_out(self) -> list[str]:

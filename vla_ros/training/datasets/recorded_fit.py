@@ -10,7 +10,7 @@ from vla_ros.data.chunks import check_convention
 from vla_ros.data.errors import ConventionError, MissingColumnError
 from vla_ros.data.foreign.measured_arms import MaxOpening, measured_arms, state_is_as_actions
 from vla_ros.data.reader import DatasetDescription
-from vla_ros.data.step import GRIPPER_NAME, GRIPPER_SHARE, POSE_NAMES, Step
+from vla_ros.data.step import GRIPPER_FRACTION, GRIPPER_NAME, POSE_NAMES, Step
 from vla_ros.processing.features import default_state
 from vla_ros.processing.state import state_values
 from vla_ros.robot.contract import RobotContract
@@ -75,8 +75,8 @@ def _unmeasured(description: DatasetDescription, contract: RobotContract) -> lis
             "the grippers' openings are not measured: of several arms, they are with as many columns as the "
             "actions, joints and grippers of each"
         )
-    elif gripped and not names & {GRIPPER_NAME, GRIPPER_SHARE}:
-        lines.append(f"the gripper's opening ('{GRIPPER_NAME}', m, or '{GRIPPER_SHARE}', 0 to 1) is not measured")
+    elif gripped and not names & {GRIPPER_NAME, GRIPPER_FRACTION}:
+        lines.append(f"the gripper's opening ('{GRIPPER_NAME}', m, or '{GRIPPER_FRACTION}', 0 to 1) is not measured")
     return lines
 
 

@@ -52,6 +52,6 @@ class SeededBatches(Generic[_Rows]):
         """
         if self.size % parts:
             raise VlaError(f"a batch of {self.size} rows cannot be shared by {parts}; choose a multiple")
-        share = self.size // parts
-        rows = range(part * share, (part + 1) * share)
+        rows_per_part = self.size // parts
+        rows = range(part * rows_per_part, (part + 1) * rows_per_part)
         return self.dataset.rows([np.random.default_rng([self.seed, update, row]) for row in rows], update)
