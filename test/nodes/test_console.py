@@ -294,9 +294,9 @@ def test_images_come_as_jpeg(workplace: Workplace) -> None:
         over.set()
         thread.join()
     assert HEADER.unpack_from(content)[0] == 0
-    picture = np.asarray(Picture.open(io.BytesIO(content[HEADER.size :])))
-    assert picture.shape == SCENE.shape
-    assert np.abs(picture.astype(int) - SCENE).mean() < 5.0
+    image = np.asarray(Picture.open(io.BytesIO(content[HEADER.size :])))
+    assert image.shape == SCENE.shape
+    assert np.abs(image.astype(int) - SCENE).mean() < 5.0
 
 
 def test_health_policy_and_numbers_that_are_none(workplace: Workplace) -> None:
@@ -348,7 +348,7 @@ def test_an_episode_is_recorded_with_its_mark(workplace: Workplace, shared: Work
     assert "(success)" in answer["text"]
     reader = BagReader(folder)
     (episode,) = reader.episodes
-    steps = list(reader.read(episode, pictures=False))
+    steps = list(reader.read(episode, images=False))
     assert steps[0].instruction == TASK
     assert steps[-1].success is True
 

@@ -22,6 +22,7 @@ OLD = {
     "Eye": "VisionEncoder",
     "train_deciding": "train_action_head",
     "data_lines": "dataset_fingerprint",
+    "decode_picture|curve_picture|(data|recorded)_pictures|pictures=": "decode_image, plot_curve, images",
     "GRIPPER_SHARE|PLAIN_SHARE": "GRIPPER_FRACTION, PLAIN_FRACTION",
     "FEWEST_(INTERVALS|MOTIONS|OPENINGS|SIZES)|LEAST_OVERLAP|SMALLEST_(SCALE|NORM|ERROR)": "MIN_...",
     "MOST_(ROWS|COMMANDS|LABELS|CAMERAS|STATES|ITEMS|ON_THE_WAY|PLANS|WORDS)": "MAX_...",

@@ -86,8 +86,8 @@ class EpisodeAssembler:
         """
         if self._seen and observation.stamp <= self._seen[-1].stamp:
             return []
-        pictures = {name: np.array(image) for name, image in observation.images.items()}
-        self._waiting.append(replace(observation, images=pictures))  # copied: do not retain the message's memory
+        images = {name: np.array(image) for name, image in observation.images.items()}
+        self._waiting.append(replace(observation, images=images))  # copied: do not retain the message's memory
         self._seen.append(replace(observation, images={}))
         return self._decide() if len(self._waiting) > PATIENCE else []
 

@@ -186,7 +186,7 @@ class CheckedReader:
         """Names of the episodes."""
         return self._reader.episodes
 
-    def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
+    def read(self, episode: str, *, images: bool = True) -> Iterator[Step]:
         """Yield the steps of an episode.
 
         Raises:
@@ -195,7 +195,7 @@ class CheckedReader:
         """
         check = EpisodeCheck(self.description, episode, self._limits)
         with only_data_errors(f"{self.description.name}, episode '{episode}'"):
-            for step in self._reader.read(episode, pictures=pictures):
+            for step in self._reader.read(episode, images=images):
                 check.take(step)
                 yield step
             check.finish()

@@ -79,8 +79,8 @@ class EpisodeReader(Protocol):
         """Names of the episodes, in the order of the data set."""
         ...
 
-    def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
-        """Yield the steps of an episode in order; without `pictures`, `Step.images` is empty and nothing is decoded.
+    def read(self, episode: str, *, images: bool = True) -> Iterator[Step]:
+        """Yield the steps of an episode in order; without `images`, `Step.images` is empty and nothing is decoded.
 
         Raises:
             DataError: naming the file and the place that cannot be read.

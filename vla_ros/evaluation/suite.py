@@ -13,8 +13,8 @@ from vla_ros.envs.tabletop.env import TabletopEnv
 from vla_ros.envs.tabletop.perturbations import PERTURBATIONS
 from vla_ros.evaluation.executors import DirectExecutor, Executor, SafetyExecutor
 from vla_ros.evaluation.pick_suite import describe_pick, other_objects, pick_trials, summarise_pick
-from vla_ros.evaluation.picture import success_plot
 from vla_ros.evaluation.rollout import POLICY_LATENCY, Player
+from vla_ros.evaluation.success_plot import success_plot
 from vla_ros.evaluation.tabletop_plot import tabletop_plot
 from vla_ros.evaluation.tabletop_suite import describe_tabletop, exchanged, make_trials, summarize_tabletop
 from vla_ros.evaluation.trials import Trial, TrialResult

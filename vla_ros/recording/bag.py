@@ -173,7 +173,7 @@ class BagReader:
         """Names of the episodes."""
         return list(self._paths)
 
-    def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
+    def read(self, episode: str, *, images: bool = True) -> Iterator[Step]:
         """Yield the steps of an episode."""
         if episode not in self._paths:
             raise DataError(f"{self._folder} has no recording '{episode}'; it has {len(self._paths)}")
@@ -182,11 +182,11 @@ class BagReader:
         before: Step | None = None
         for step in self._steps(self._paths[episode], episode, content.get("task", self._folder.name)):
             if before is not None:
-                yield _finished(before, success, last=False, pictures=pictures)
+                yield _finished(before, success, last=False, images=images)
             before = step
         if before is None:
             raise DataError(f"{self._paths[episode][0]} has no step: nothing was commanded while it was recorded")
-        yield _finished(before, success, last=True, pictures=pictures)
+        yield _finished(before, success, last=True, images=images)
 
     def _steps(self, paths: Sequence[Path], episode: str, task: str) -> Iterator[Step]:
         found = {topic: kind for path in paths for topic, kind in topics_of(path).items()}
@@ -247,5 +247,5 @@ def _metadata(path: Path) -> dict[str, str]:
         raise DamagedDataError(f"{path} cannot be read: {error!r}; it was cut short or damaged") from error
 
 
-def _finished(step: Step, success: bool | None, *, last: bool, pictures: bool) -> Step:
-    return replace(step, success=success, last=last, images=step.images if pictures else {})
+def _finished(step: Step, success: bool | None, *, last: bool, images: bool) -> Step:
+    return replace(step, success=success, last=last, images=step.images if images else {})

@@ -43,8 +43,8 @@ class DataSection:
         variants: Number of variants, each in another light, of each image whose frozen-trunk features are cached.
         mixture: Table of recorded datasets, in place of folders; see docs/data.md.
         history: Number of frames of a recorded dataset per network input, one action period apart.
-        pictures: Augmentation of recorded images, in place of the default slight light, color and noise.
-        words: Augmentation of recorded instructions; None: none.
+        image_augmentation: Augmentation of recorded images, in place of the default slight light, color and noise.
+        language_augmentation: Augmentation of recorded instructions; None: none.
     """
 
     folders: tuple[Path, ...] = (Path("runs/data/pick"),)
@@ -57,8 +57,8 @@ class DataSection:
     variants: int = 1
     mixture: tuple[Line, ...] = ()
     history: int = 1
-    pictures: ImageSettings | None = None
-    words: LanguageAugmentation | None = None
+    image_augmentation: ImageSettings | None = None
+    language_augmentation: LanguageAugmentation | None = None
 
     def __post_init__(self) -> None:
         if self.cache_gb is not None and not 0.0 < self.cache_gb < math.inf:
@@ -225,12 +225,13 @@ _SECTIONS = {
     "action_head": ActionHeadSection,
     "dagger": DaggerSection,
     "preferences": PreferenceSection,
-    "words": LanguageAugmentation,
+    "language_augmentation": LanguageAugmentation,
     "held_out": HeldOutOptions,
 }
 
 
 _FORMER: Mapping[type[Any], Mapping[str, str]] = {
+    DataSection: {"pictures": "image_augmentation", "words": "language_augmentation"},
     TrainingConfig: {"anew": "reinit_modules", "deciding": "action_head"},
     LoopOptions: {
         "accumulate": "grad_accum_steps",

@@ -42,7 +42,7 @@ class Curve:
         write_whole(self._path, ("\n".join(lines) + "\n").encode())
 
 
-def curve_picture(records: Sequence[TrainingRecord], path: Path) -> None:
+def plot_curve(records: Sequence[TrainingRecord], path: Path) -> None:
     """Plot the loss and its parts over the updates; below, held-out errors and success of played scenes."""
     import matplotlib
 

@@ -33,7 +33,7 @@ from vla_ros.training.algorithms.experience import ExperienceBatches
 from vla_ros.training.algorithms.preferences import PolicyGradient, advantages, cut_clips, step_features
 from vla_ros.training.algorithms.rewards import PairBatches, RewardModel, preference_loss
 from vla_ros.training.configuration import TrainingConfig
-from vla_ros.training.curve import CURVE_FILE, Curve, curve_picture
+from vla_ros.training.curve import CURVE_FILE, Curve, plot_curve
 from vla_ros.training.datasets.pick import PickDataset
 from vla_ros.training.datasets.recorded import RecordedDataset
 from vla_ros.training.datasets.recorded_data import (
@@ -257,7 +257,7 @@ class Training:
         curve = Curve(out / CURVE_FILE, fresh=not self.resume)
         loss, records = train(curve), curve.records
         if records and self.speaks:
-            curve_picture(records, out / "curve.png")
+            plot_curve(records, out / "curve.png")
         best, played = best_record(records), [r for r in records if r.played is not None]
         measured: dict[str, Any] = {"held_out": None, "no_better_than_mean_action": None, "played": None}
         if best is not None and best.held_out is not None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from vla_ros.errors import VlaError
 from vla_ros.models.contract import VlaModel
-from vla_ros.training.datasets.pictures import StoredRows
+from vla_ros.training.datasets.image_store import StoredRows
 
 if TYPE_CHECKING:
     from vla_ros.models.trunk_encoders import TrunkMaps

@@ -205,7 +205,7 @@ def said(train, capsys):
 
 def test_what_cannot_be_taught_is_refused_before_anything_is_read(expert, said, tmp_path):
     for model in ("keypoint", "compositional", "grounded"):
-        assert f"'{model}' is taught where the named thing is" in said("--data", expert, model=model)
+        assert f"'{model}' needs labels of the named object's position" in said("--data", expert, model=model)
     assert not (tmp_path / "runs").exists() and not (tmp_path / "out").exists()
 
 
@@ -233,7 +233,7 @@ def test_demonstrations_of_the_cell_are_not_mixed_with_recorded_ones(expert, rec
     [
         ("method: dagger\ndata: {folders: [SET]}\n", "method 'dagger' needs the workcell's expert"),
         ("model: unified\ndata: {folders: [SET], episodes: 3}\n", "nothing is collected"),
-        ("data: {pictures: {crop: 0.9}}\n", "change recorded data, not"),
+        ("data: {image_augmentation: {crop: 0.9}}\n", "change recorded data, not"),
         ("start_from: checkpoints/pick\nmodel: unified\ndata: {folders: [SET]}\n", "'keypoint' is taught where"),
     ],
 )
@@ -249,7 +249,7 @@ def test_a_file_says_the_mixture_and_what_is_changed_in_a_row(expert, train, tmp
     path.write_text(
         "model: unified\nmodel_options: {size: tiny}\nout: out\nbatch: 2\nloop: {steps: 2}\ndata:\n"
         f"  mixture:\n    - {{format: lerobot, path: {expert}, weight: 1}}\n"
-        "  pictures: {crop: 0.95, cutout: 0.0}\n  words: {slip: 0.0}\n"
+        "  image_augmentation: {crop: 0.95, cutout: 0.0}\n  language_augmentation: {slip: 0.0}\n"
     )
     assert cli.main(["train", "--config", str(path), "--device", "cpu", "--threads", "1"]) == 0
     assert "please" in load_bundle(tmp_path / "out").words

@@ -28,7 +28,7 @@ class Listed:
         )
         self.episodes, self._steps, self._error = ["a"], steps, error
 
-    def read(self, episode, *, pictures=True):
+    def read(self, episode, *, images=True):
         yield from self._steps
         if self._error is not None:
             raise self._error

@@ -24,7 +24,7 @@ def test_names_change_and_nothing_else(folder):
         np.testing.assert_array_equal(one.images["wrist"], other.images["wrist"])
         np.testing.assert_array_equal(one.action, other.action)
         assert set(one.images) == {"top", "wrist"} and one.convention == reader.description.convention
-    assert next(iter(reader.read("a", pictures=False))).images == {}
+    assert next(iter(reader.read("a", images=False))).images == {}
 
 
 def test_a_camera_that_is_not_there_or_a_name_twice_is_refused(folder):

@@ -73,12 +73,13 @@ def test_former_names_of_lines_are_read(tmp_path: Path) -> None:
     former = _load(
         tmp_path,
         "method: cloning\nworld: tabletop\nmodel: compositional\nstart_from: e\nanew: [reader]\ndeciding: {steps: 2}\n"
+        "data: {words: {slip: 0.0}, pictures: {crop: 0.9}}\n"
         "loop: {steps: 5, accumulate: 2, average: 0.9, clip: 0.5, parts: {reader: {steps: 3}}}\n",
     )
     present = _load(
         tmp_path,
         "method: bc\nworld: tabletop\nmodel: compositional\nstart_from: e\nreinit_modules: [reader]\n"
-        "action_head: {steps: 2}\n"
+        "action_head: {steps: 2}\ndata: {language_augmentation: {slip: 0.0}, image_augmentation: {crop: 0.9}}\n"
         "loop: {steps: 5, grad_accum_steps: 2, ema_decay: 0.9, max_grad_norm: 0.5,"
         " param_groups: {reader: {steps: 3}}}\n",
     )

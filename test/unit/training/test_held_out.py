@@ -18,7 +18,7 @@ from vla_ros.models.checkpoint import load_checkpoint
 from vla_ros.models.contract import ModelInput, ModelOutput, ModelTarget
 from vla_ros.robot.contract import load_contract
 from vla_ros.training.algorithms.behavioral_cloning import BcOptions, train_policy
-from vla_ros.training.curve import Curve, curve_picture
+from vla_ros.training.curve import Curve, plot_curve
 from vla_ros.training.datasets.pick import PickDataset
 from vla_ros.training.datasets.tabletop import TabletopDataset
 from vla_ros.training.held_out import HeldOut, held_out_episodes
@@ -185,7 +185,7 @@ def test_the_curve_keeps_and_draws_what_was_measured(tmp_path: Path) -> None:
     curve.add(TrainingRecord(2, 2.5, {"a": 2.5}, measured, PlayRecord(3, 5)))
     assert Curve(tmp_path / "curve.jsonl", fresh=False).records == curve.records
     for number, records in enumerate((curve.records, curve.records[:1])):
-        curve_picture(records, tmp_path / f"{number}.png")
+        plot_curve(records, tmp_path / f"{number}.png")
     import matplotlib.pyplot as plt
 
     heights = [plt.imread(tmp_path / f"{number}.png").shape[0] for number in range(2)]

@@ -35,9 +35,9 @@ CONTRACT = load_contract("panda")
 UPRIGHT = [0.0, 0.0, 0.0, 1.0, 0.04]  # quaternion, and the opening, m
 
 
-def unchanged(pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> torch.Tensor:
+def unchanged(images: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> torch.Tensor:
     """In place of an augmentation."""
-    return image_tensor(pictures)
+    return image_tensor(images)
 
 
 def live(dataset: Demonstrations, observation: Observation, folder: Path) -> ModelInput:
@@ -105,7 +105,7 @@ def test_recorded_data_and_the_live_policy_agree(recordings, tmp_path: Path) -> 
     parts = store_steps(
         [Recording(Line("lerobot", folder, 1.0, {}), reader)], CONTRACT, tmp_path / "cache", lambda names, what: names
     )
-    dataset = RecordedDataset(parts, CONTRACT, Augmentations(pictures=unchanged))
+    dataset = RecordedDataset(parts, CONTRACT, Augmentations(images=unchanged))
     inputs, _ = dataset.steps(np.arange(4), [np.random.default_rng(0)] * 4)
     for index, step in enumerate(reader.read("a")):
         opening = float(step.proprioception[step.proprioception_names.index(GRIPPER_NAME)])
@@ -127,7 +127,7 @@ def test_history_of_recorded_data_and_of_the_live_policy_agree(rate: float, reco
     folder = recordings.write(tmp_path / "set", [steps, [replace(s, episode="b") for s in steps]], video_files=False)
     recording = Recording(Line("lerobot", folder, 1.0, {}), open_dataset("lerobot", folder))
     parts = store_steps([recording], CONTRACT, tmp_path / "cache", lambda names, what: names, 3)
-    dataset = RecordedDataset(parts, CONTRACT, Augmentations(pictures=unchanged))
+    dataset = RecordedDataset(parts, CONTRACT, Augmentations(images=unchanged))
     inputs, _ = dataset.steps(np.arange(2 * len(steps)), [np.random.default_rng(0)] * (2 * len(steps)))
     assert {*inputs.images} == {f"{name}{back}" for name in ("front", "wrist") for back in ("", "@1", "@2")}
     assert inputs.state.shape == (2 * len(steps), 30)

@@ -56,7 +56,7 @@ def test_views_show_one_scene_from_many_places_in_many_lights(views: Path, tmp_p
         places = rows["state"][mine][:, :3]
         assert len({tuple(place) for place in np.round(places, 3)}) == 4  # the hand is elsewhere each time
         np.testing.assert_allclose(rows["target"][mine], rows["target"][mine[:1]].repeat(4, axis=0), atol=1e-6)
-        assert len({dataset.pictures["front"][mine[k : k + 1]].tobytes() for k in range(4)}) == 4
+        assert len({dataset.image_stores["front"][mine[k : k + 1]].tobytes() for k in range(4)}) == 4
     heights = rows["state"][:, 2]
     assert heights.min() < 0.12 and heights.max() < 0.6
     # The label says where the thing is in the picture that was taken: its color is there.

@@ -194,7 +194,7 @@ def test_mixture_is_drawn_in_its_shares_under_one_set_of_statistics(recordings, 
 
 def test_a_batch_is_decided_by_seed_and_number_and_its_shares_make_the_whole(recordings, store, tmp_path: Path) -> None:
     from vla_ros.data.augmentation.images import ImageSettings
-    from vla_ros.training.datasets.recorded_pictures import PerImageAugmentation
+    from vla_ros.training.datasets.recorded_images import PerImageAugmentation
 
     parts = store(recordings.write(tmp_path / "set", [recordings.walk("a", 8)]))
     changes = Augmentations(PerImageAugmentation(ImageSettings()), LanguageAugmentation(slip=0.0))
@@ -217,7 +217,7 @@ def test_changed_sentences_stay_within_the_vocabulary_and_the_length(recordings,
         recordings.write(tmp_path / "set", [recordings.walk("a", 2, instruction="put it on top of the cube")])
     )
     change = LanguageAugmentation(synonym=0.9, frame=0.9, slip=0.0)
-    data = RecordedDataset(parts, recordings.contract, Augmentations(words=change))
+    data = RecordedDataset(parts, recordings.contract, Augmentations(language=change))
     assert {"block", "onto", "please"} <= set(data.taught) and "sphere" not in data.taught
     output = {change("put it on top of the cube", np.random.default_rng(seed)) for seed in range(200)}
     assert len(output) > 20
@@ -243,9 +243,9 @@ def test_an_episode_is_decoded_once(recordings, store, tmp_path: Path, monkeypat
     read: list[bool] = []
     inner = LeRobotReader.read
 
-    def note(self, episode, *, pictures=True):
-        read.append(pictures)
-        return inner(self, episode, pictures=pictures)
+    def note(self, episode, *, images=True):
+        read.append(images)
+        return inner(self, episode, images=images)
 
     monkeypatch.setattr(LeRobotReader, "read", note)
     (again,) = store(folder)
@@ -263,9 +263,9 @@ def test_an_episode_is_decoded_once(recordings, store, tmp_path: Path, monkeypat
 def test_a_larger_picture_of_the_same_shape_is_shrunk_and_any_other_refused(recordings, store, tmp_path: Path) -> None:
     double = {name: (2 * h, 2 * w) for name, (h, w) in recordings.sizes.items()}
     (part,) = store(recordings.write(tmp_path / "large", [recordings.walk("a", 2, sizes=double)], video_files=False))
-    picture = part.images.read("front", np.array([0]))[0]
+    image = part.images.read("front", np.array([0]))[0]
     np.testing.assert_array_equal(
-        picture, resize_for_policy(recordings.walk("a", 2, sizes=double)[0].images["front"], *recordings.sizes["front"])
+        image, resize_for_policy(recordings.walk("a", 2, sizes=double)[0].images["front"], *recordings.sizes["front"])
     )
     square = dict.fromkeys(recordings.sizes, (128, 128))
     with pytest.raises(DataError, match=r"camera 'front': the image is 128 x 128, the policy sees 96 x 128"):
@@ -464,6 +464,6 @@ def test_not_a_number_is_named(recordings, store, tmp_path: Path) -> None:
 
 def test_networks_that_are_taught_places_are_refused_by_name() -> None:
     for name in ("keypoint", "compositional", "grounded"):
-        with pytest.raises(VlaError, match=f"'{name}' is taught where the named thing is.*'flow'"):
+        with pytest.raises(VlaError, match=f"'{name}' needs labels of the named object's position.*'flow'"):
             check_network(name)
     check_network("flow")

@@ -54,7 +54,7 @@ def test_shares_make_the_whole_and_pictures_come_from_their_step(dataset: Tablet
     assert torch.equal(inputs.images["wrist"], torch.cat([g.images["wrist"] for g, _ in parts]))
     assert torch.equal(target.continuous, torch.cat([w.continuous for _, w in parts]))
     rng = np.random.default_rng([0, 3, 0])
-    picture = dataset.pictures["front"][np.array([rng.integers(dataset.count)])][0].astype(np.float32) / 255.0
+    picture = dataset.image_stores["front"][np.array([rng.integers(dataset.count)])][0].astype(np.float32) / 255.0
     seen = inputs.images["front"][0].permute(1, 2, 0).numpy()
     assert np.corrcoef(picture.ravel(), seen.ravel())[0, 1] > 0.97
 
@@ -114,7 +114,7 @@ def test_pictures_are_kept_once_and_again_when_the_data_grows(tabletop_recorded:
     again = _dataset(tabletop_recorded, tmp_path)
     assert (place / "front.rgb").stat().st_mtime_ns == stamp
     every = np.arange(first.count)
-    np.testing.assert_array_equal(first.pictures["wrist"][every], again.pictures["wrist"][every])
+    np.testing.assert_array_equal(first.image_stores["wrist"][every], again.image_stores["wrist"][every])
     (place / "front.rgb").write_bytes(b"short")
     with pytest.raises(VlaError, match="5 bytes"):
         _dataset(tabletop_recorded, tmp_path)
@@ -129,7 +129,7 @@ def test_pictures_are_written_again_where_the_note_about_them_is_damaged(
     (place / "complete.json").write_text(note)
     again = _dataset(tabletop_recorded, tmp_path)
     every = np.arange(first.count)
-    np.testing.assert_array_equal(first.pictures["wrist"][every], again.pictures["wrist"][every])
+    np.testing.assert_array_equal(first.image_stores["wrist"][every], again.image_stores["wrist"][every])
 
 
 def test_pictures_of_an_earlier_state_of_a_folder_are_removed(
@@ -158,9 +158,9 @@ def test_a_second_folder_leaves_the_pictures_of_the_first_alone(
     assert (place / "front.rgb").stat().st_mtime_ns == stamp and len(list(tmp_path.iterdir())) == 2
     assert both.counts == [dataset.count, both.count - dataset.count]
     last = np.array([both.count - 1, 0])  # of the second folder, and of the first
-    alone = _dataset(tabletop_later, tmp_path).pictures["front"][np.array([both.counts[1] - 1])]
-    np.testing.assert_array_equal(both.pictures["front"][last][:1], alone)
-    np.testing.assert_array_equal(both.pictures["front"][last][1:], dataset.pictures["front"][last[1:]])
+    alone = _dataset(tabletop_later, tmp_path).image_stores["front"][np.array([both.counts[1] - 1])]
+    np.testing.assert_array_equal(both.image_stores["front"][last][:1], alone)
+    np.testing.assert_array_equal(both.image_stores["front"][last][1:], dataset.image_stores["front"][last[1:]])
 
 
 def test_missing_words_and_empty_folders_are_named(tabletop_recorded: Path, tmp_path: Path) -> None:

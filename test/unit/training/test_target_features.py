@@ -21,7 +21,7 @@ from vla_ros.training.algorithms.action_head import ActionHeadOptions, train_act
 from vla_ros.training.algorithms.behavioral_cloning import make_bundle
 from vla_ros.training.algorithms.target_features import ASKED, GlanceDataset
 from vla_ros.training.datasets.concepts import COLOUR_NAMES, KIND_NAMES
-from vla_ros.training.datasets.pictures import varied
+from vla_ros.training.datasets.image_store import varied
 from vla_ros.training.datasets.source import SeededBatches
 from vla_ros.training.datasets.tabletop import TabletopDataset, trainable_pairs
 from vla_ros.training.loop_options import LoopOptions
@@ -55,7 +55,7 @@ def test_a_glance_is_what_the_eyes_say_of_the_picture(make: Callable[..., Made],
     variants = [int(rng.integers(2)) for rng in again]
     looking = [np.random.default_rng([v, s]) for v, s in zip(variants, steps, strict=True)]
     vain = [dataset.absent(s, rng) for s, rng in zip(steps, looking, strict=True)]
-    images = {c: varied(dataset.pictures[c][np.array(steps)], looking) for c in ("front", "wrist")}
+    images = {c: varied(dataset.image_stores[c][np.array(steps)], looking) for c in ("front", "wrist")}
     with torch.inference_mode():
         seen = network.eval().look(images, batch.target.concepts)
     for camera in ("front", "wrist"):

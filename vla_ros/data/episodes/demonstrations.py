@@ -250,7 +250,7 @@ def stored_episodes(folder: Path, besides: Collection[int]) -> dict[int, tuple[i
     reader, found = _reader(folder), {}
     for name in reader.episodes:
         if _seed(name) not in besides:
-            first = next(iter(reader.read(name, pictures=False)))
+            first = next(iter(reader.read(name, images=False)))
             labels = reader.labels(name)
             found[_seed(name)] = (len(labels["asked"]), first.success is True, _names(labels["names"])[0])
     return found
@@ -281,7 +281,7 @@ def _names(column: NDArray[Any]) -> list[str]:
 
 
 def _episode(reader: LeRobotReader, name: str, images: bool) -> Episode:
-    steps, labels = list(reader.read(name, pictures=images)), reader.labels(name)
+    steps, labels = list(reader.read(name, images=images)), reader.labels(name)
     state = np.stack([step.proprioception for step in steps]).astype(np.float32)
     arrays: dict[str, NDArray[Any]] = {
         "position": state[:, :3],

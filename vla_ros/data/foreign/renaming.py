@@ -48,8 +48,8 @@ class RenamedReader:
         """Names of the episodes."""
         return self._reader.episodes
 
-    def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
+    def read(self, episode: str, *, images: bool = True) -> Iterator[Step]:
         """Yield the steps of an episode."""
-        for step in self._reader.read(episode, pictures=pictures):
-            images = {self._cameras.get(camera, camera): image for camera, image in step.images.items()}
-            yield replace(step, images=images, convention=self._description.convention)
+        for step in self._reader.read(episode, images=images):
+            renamed = {self._cameras.get(camera, camera): image for camera, image in step.images.items()}
+            yield replace(step, images=renamed, convention=self._description.convention)

@@ -27,7 +27,7 @@ class Draft:
 
     Attributes:
         videos: Column to finished video, after `finish`.
-        pictures: Column to PNG files, where images are not encoded as video.
+        images: Column to PNG files, where images are not encoded as video.
         sentences: Instruction of every step.
     """
 
@@ -50,7 +50,7 @@ class Draft:
         self._encoders: dict[str, VideoEncoder] = {}
         self._statistics = {IMAGE_PREFIX + camera: ImageStatistics() for camera in description.cameras}
         self.videos: dict[str, Path] = {}
-        self.pictures: dict[str, list[bytes]] = {} if video else {IMAGE_PREFIX + c: [] for c in description.cameras}
+        self.images: dict[str, list[bytes]] = {} if video else {IMAGE_PREFIX + c: [] for c in description.cameras}
         self._video = video
         self.sentences: list[str] = []
         self._states: list[NDArray[np.float64]] = []
@@ -82,7 +82,7 @@ class Draft:
         self._check(step)
         with disk_full_errors(f"an episode of {self._description.name}"):
             for camera, image in step.images.items():
-                self._add_picture(IMAGE_PREFIX + camera, image)
+                self._add_image(IMAGE_PREFIX + camera, image)
         self.sentences.append(step.instruction)
         self._states.append(step.proprioception)
         self._actions.append(step.action)
@@ -103,7 +103,7 @@ class Draft:
             )
         sizes = {camera: image.shape[:2] for camera, image in step.images.items()}
         if sizes != self._sizes:
-            raise DataError(f"{where} has pictures {sizes}, expected {self._sizes} (height, width)")
+            raise DataError(f"{where} has images {sizes}, expected {self._sizes} (height, width)")
         for name, column in description.aux.items():
             if name not in step.aux or np.shape(step.aux[name]) != column.shape:
                 raise DataError(
@@ -115,13 +115,13 @@ class Draft:
         if len(self) >= MAX_EPISODE_LENGTH:
             raise DataError(f"{where}: an episode has at most {MAX_EPISODE_LENGTH} steps")
 
-    def _add_picture(self, key: str, image: ImageArray) -> None:
+    def _add_image(self, key: str, image: ImageArray) -> None:
         self._statistics[key].add(image)
         if not self._video:
             done, content = cv2.imencode(".png", image[..., ::-1])
             if not done:
-                raise DataError(f"a picture of {key} could not be coded as PNG")
-            self.pictures[key].append(content.tobytes())
+                raise DataError(f"an image of {key} could not be coded as PNG")
+            self.images[key].append(content.tobytes())
             return
         if key not in self._encoders:
             height, width = image.shape[:2]

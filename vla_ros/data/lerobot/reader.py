@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vla_ros.actions.space import ActionSpace
-from vla_ros.data.episodes.pictures import decode_picture
+from vla_ros.data.episodes.images import decode_image
 from vla_ros.data.errors import (
     ConventionError,
     DamagedDataError,
@@ -84,8 +84,8 @@ class LeRobotReader:
                 )
         depth = layout.depth_columns(features)
         self._videos = [key for key, feature in features.items() if feature["dtype"] == "video" and key not in depth]
-        self._pictures = [key for key, feature in features.items() if feature["dtype"] == "image" and key not in depth]
-        cameras = _camera_names(sorted([*self._videos, *self._pictures]))
+        self._images = [key for key, feature in features.items() if feature["dtype"] == "image" and key not in depth]
+        cameras = _camera_names(sorted([*self._videos, *self._images]))
         self._cameras = cameras
         names = self._names(proprioception_names)
         convention, max_opening = self._convention(convention, max_opening, names)
@@ -165,7 +165,7 @@ class LeRobotReader:
         """Names of the finished episodes."""
         return list(self._rows)
 
-    def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
+    def read(self, episode: str, *, images: bool = True) -> Iterator[Step]:
         """Yield the steps of an episode.
 
         Raises:
@@ -181,16 +181,16 @@ class LeRobotReader:
         self._check_video_seconds(row)
         with ExitStack() as stack:
             frames = {}
-            for key, (location, start) in row.videos.items() if pictures else ():
+            for key, (location, start) in row.videos.items() if images else ():
                 video = pattern_path(self.root, self._info, "video_path", location, row.index, key)
                 frames[key] = stack.enter_context(closing(read_frames(video, start, row.length, self._info["fps"])))
             first = 0.0
-            for count, values in enumerate(self._table(row, path, self._columns(pictures))):
-                images = {self._cameras[key]: next(stream) for key, stream in frames.items()}
-                images |= {self._cameras[key]: _picture(values[key], path) for key in self._pictures if pictures}
+            for count, values in enumerate(self._table(row, path, self._columns(images))):
+                decoded = {self._cameras[key]: next(stream) for key, stream in frames.items()}
+                decoded |= {self._cameras[key]: _image(values[key], path) for key in self._images if images}
                 time = float(scalar(values[self._stamp])) if self._trusts else count / self._info["fps"]
                 first = time if count == 0 else first
-                yield self._step(row, count, values, images, time - first, success)
+                yield self._step(row, count, values, decoded, time - first, success)
 
     def labels(self, episode: str) -> dict[str, NDArray[Any]]:
         """Return the labels of an episode's steps by name, (steps, *shape), without decoding any images.
@@ -232,9 +232,9 @@ class LeRobotReader:
                     "images would be those of other steps"
                 )
 
-    def _columns(self, pictures: bool) -> list[str]:
+    def _columns(self, images: bool) -> list[str]:
         state = [self._state] if self._state in self._info["features"] else []
-        return [self._action, self._stamp, "task_index", *state, *(self._pictures if pictures else ())]
+        return [self._action, self._stamp, "task_index", *state, *(self._images if images else ())]
 
     def _success(self, row: EpisodeRow, path: Path) -> bool | None:
         if row.success is not None or layout.SUCCESS not in self._info["features"]:
@@ -322,11 +322,11 @@ def _groups(file: pq.ParquetFile, row: EpisodeRow) -> list[int]:
     return wanted
 
 
-def _picture(value: dict[str, Any], path: Path) -> ImageArray:
+def _image(value: dict[str, Any], path: Path) -> ImageArray:
     content = value.get("bytes") if isinstance(value, dict) else None
     if content is None:
-        raise DamagedDataError(f"{path} names a picture outside of it: {value!r:.100}")
-    return decode_picture(content, str(path))
+        raise DamagedDataError(f"{path} names an image outside of it: {value!r:.100}")
+    return decode_image(content, str(path))
 
 
 def _camera_names(keys: Sequence[str]) -> dict[str, str]:

@@ -42,7 +42,7 @@ class ImageStatistics:
     def __init__(self) -> None:
         """Start without images."""
         self._counts = np.zeros((3, 256), dtype=np.int64)
-        self._pictures = 0
+        self._images = 0
 
     def add(self, image: ImageArray) -> None:
         """Add one image (height, width, 3)."""
@@ -50,7 +50,7 @@ class ImageStatistics:
         seen = image[:: stride[0], :: stride[1]]
         for channel in range(3):
             self._counts[channel] += np.bincount(seen[..., channel].ravel(), minlength=256)
-        self._pictures += 1
+        self._images += 1
 
     def result(self) -> Statistics:
         """Return the statistics of all images; there must be at least one."""
@@ -69,7 +69,7 @@ class ImageStatistics:
         for name, fraction in QUANTILES.items():
             figures[name] = levels[(cumulative >= fraction).argmax(axis=1)]
         shaped = {name: value.reshape(3, 1, 1) for name, value in figures.items()}
-        return {**shaped, "count": np.array([self._pictures])}
+        return {**shaped, "count": np.array([self._images])}
 
 
 def aggregate(parts: Iterable[Mapping[str, Statistics]]) -> dict[str, Statistics]:

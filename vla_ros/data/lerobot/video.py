@@ -33,7 +33,7 @@ class VideoEncoder:
             DataError: when a side is odd: the pixel format halves the color resolution.
         """
         if height % 2 or width % 2:
-            raise DataError(f"a video needs even sides, these pictures are {width} x {height}; store them as images")
+            raise DataError(f"a video needs even sides, these images are {width} x {height}; store them as images")
         self.path, self.frames = path, 0
         self._container = av.open(str(path), "w", format="mp4")
         self._stream = self._container.add_stream(CODEC, rate=rate_hz, options=dict(OPTIONS))

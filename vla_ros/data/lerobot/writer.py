@@ -309,7 +309,7 @@ class LeRobotWriter:
         arrays = {}
         for key, feature in self._info["features"].items():
             if feature["dtype"] == "image":
-                rows = [{"bytes": png, "path": None} for png in draft.pictures[key]]
+                rows = [{"bytes": png, "path": None} for png in draft.images[key]]
                 arrays[key] = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
             elif feature["dtype"] != "video":
                 kind, values = pa.type_for_alias(feature["dtype"]), columns[key]

@@ -231,7 +231,7 @@ class Hdf5Reader:
         """Names of the demonstrations."""
         return list(self._demos)
 
-    def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
+    def read(self, episode: str, *, images: bool = True) -> Iterator[Step]:
         """Yield the steps of a demonstration."""
         if episode not in self._demos:
             raise DataError(f"{self.path} has no demonstration '{episode}'; it has {len(self._demos)}")
@@ -246,11 +246,11 @@ class Hdf5Reader:
                 if len(column) != count:
                     raise DamagedDataError(f"{self.path}, {episode}: {count} actions, but {len(column)} rows of {name}")
             success = self._success(file, base)
-            cameras = self._cameras if pictures else {}
+            cameras = self._cameras if images else {}
             for index in range(count):
                 where = f"{self.path}, '{episode}', step {index}"
                 yield Step(
-                    images={camera: self._picture(columns[name][index]) for camera, name in cameras.items()},
+                    images={camera: self._image(columns[name][index]) for camera, name in cameras.items()},
                     instruction=self._instruction,
                     proprioception=self._state(columns, index),
                     action=_action(np.asarray(actions[index], dtype=np.float64), self._scale, where),
@@ -270,7 +270,7 @@ class Hdf5Reader:
         said = file[base].attrs.get(SUCCESS)
         return None if said is None else bool(np.asarray(said).all())
 
-    def _picture(self, image: ImageArray) -> ImageArray:
+    def _image(self, image: ImageArray) -> ImageArray:
         return np.ascontiguousarray(image[::-1] if self._upside_down else image)
 
     def _state(self, columns: dict[str, h5py.Dataset], index: int) -> FloatArray:

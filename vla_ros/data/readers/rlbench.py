@@ -21,7 +21,7 @@ from vla_ros.actions.gripper_convention import GripperConvention
 from vla_ros.actions.groups import Reference
 from vla_ros.actions.rotations import Rotation
 from vla_ros.actions.space import ActionSpace
-from vla_ros.data.episodes.pictures import decode_picture
+from vla_ros.data.episodes.images import decode_image
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.readers.restricted_pickle import load
@@ -83,7 +83,7 @@ class RlbenchReader:
         """Folders of the episodes, relative to the root."""
         return list(self._folders)
 
-    def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
+    def read(self, episode: str, *, images: bool = True) -> Iterator[Step]:
         """Yield the steps of an episode."""
         if episode not in self._folders:
             raise DataError(f"{self._root} has no episode '{episode}'; it has {len(self._folders)}")
@@ -94,10 +94,10 @@ class RlbenchReader:
             raise DamagedDataError(f"{folder / 'low_dim_obs.pkl'} holds no demonstration of at least two observations")
         states = np.stack([_state(observation, folder, i) for i, observation in enumerate(observations)])
         instruction, task = _instruction(folder), folder.relative_to(self._root).parts
-        cameras = self._description.cameras if pictures else ()
+        cameras = self._description.cameras if images else ()
         for index in range(len(states) - 1):
             yield Step(
-                images={camera: self._picture(folder, camera, index) for camera in cameras},
+                images={camera: self._image(folder, camera, index) for camera in cameras},
                 instruction=instruction,
                 proprioception=states[index],
                 action=states[index + 1, JOINTS:],
@@ -112,13 +112,13 @@ class RlbenchReader:
             )
 
     @staticmethod
-    def _picture(folder: Path, camera: str, index: int) -> ImageArray:
+    def _image(folder: Path, camera: str, index: int) -> ImageArray:
         path = folder / f"{camera}_rgb" / f"{index}.png"
         if not path.parent.is_dir():
-            raise MissingColumnError(f"{folder} has no pictures of the camera '{camera}'")
+            raise MissingColumnError(f"{folder} has no images of the camera '{camera}'")
         if not path.exists():
             raise DamagedDataError(f"{path} is missing")
-        return decode_picture(path.read_bytes(), str(path))
+        return decode_image(path.read_bytes(), str(path))
 
 
 def _state(observation: Any, folder: Path, index: int) -> FloatArray:  # noqa: ANN401 (whatever the file says)

@@ -16,7 +16,7 @@ from vla_ros.actions.groups import Reference
 from vla_ros.actions.rotations import Rotation
 from vla_ros.actions.space import ActionSpace
 from vla_ros.data.conventions import absolute_gripper, quaternion_from_euler, rotation_vector_from_euler
-from vla_ros.data.episodes.pictures import decode_picture
+from vla_ros.data.episodes.images import decode_image
 from vla_ros.data.errors import DamagedDataError, DataError, MissingColumnError, NotFiniteError
 from vla_ros.data.reader import DatasetDescription
 from vla_ros.data.readers.tfrecord import Feature, parse_example, read_record, record_offsets
@@ -201,7 +201,7 @@ class RldsReader:
         """File and number of every episode."""
         return list(self._records)
 
-    def read(self, episode: str, *, pictures: bool = True) -> Iterator[Step]:
+    def read(self, episode: str, *, images: bool = True) -> Iterator[Step]:
         """Yield the steps of an episode; success is unknown, these data sets do not record it."""
         if episode not in self._records:
             raise DataError(f"{self._description.name} has no episode '{episode}'; it has {len(self._records)}")
@@ -210,13 +210,13 @@ class RldsReader:
             content = read_record(file, offset, length)
         where, layout = f"{path.name}, episode '{episode}'", self._layout
         fields = RldsEpisode(where, parse_example(content))
-        coded = {camera: fields.contents(name) for camera, name in layout.images.items() if pictures}
+        coded = {camera: fields.contents(name) for camera, name in layout.images.items() if images}
         words = fields.contents(layout.instruction)
         states, actions = layout.proprioception(fields), layout.action(fields)
         for index in range(layout.first_step, fields.count):
             number = index - layout.first_step
             yield Step(
-                images={camera: decode_picture(content[index], where) for camera, content in coded.items()},
+                images={camera: decode_image(content[index], where) for camera, content in coded.items()},
                 instruction=words[index].decode("utf-8", "replace").strip(),
                 proprioception=states[index],
                 action=actions[index],

@@ -70,7 +70,7 @@ GUIDES = {
         extra=True,
     ),
     "real_time": Guide(
-        "the shortest and steadiest delay a picture at full size",
+        "the lowest and steadiest latency per image at full size",
         "the policy runs on the robot's own processor",
         "reactive control, moving targets",
         "MobileNetV2 (arXiv 1801.04381)",

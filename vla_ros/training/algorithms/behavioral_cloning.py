@@ -50,7 +50,7 @@ class Demonstrations(Protocol):
 
     @property
     def key(self) -> str | None:
-        """Name of the pictures in a cache; None where they are not all there at a time."""
+        """Name of the images in a cache; None where they are not all there at a time."""
         ...
 
     def with_processor(self, processor: Processor) -> Demonstrations:

@@ -57,6 +57,6 @@ class ExperienceBatches:
         """Return one part of an update's batch."""
         rng = np.random.default_rng([self._seed, update])
         index = rng.integers(len(self), size=self._size)[part::parts]
-        images = {camera: image_tensor(pictures[index]) for camera, pictures in self._images.items()}
+        images = {camera: image_tensor(stored[index]) for camera, stored in self._images.items()}
         inputs = ModelInput(images, self._states[index], self._tokens[index][:, None])
         return Experience(inputs, self._explored[index], torch.from_numpy(self._advantage[index]))

@@ -22,7 +22,7 @@ from vla_ros.models.batch import ModelTarget
 from vla_ros.models.layers.eyes import TargetFeatures
 from vla_ros.models.networks.compositional import CONCEPTS, CompositionalModel
 from vla_ros.training.datasets.concepts import concept_classes
-from vla_ros.training.datasets.pictures import StoredRows, varied
+from vla_ros.training.datasets.image_store import StoredRows, varied
 from vla_ros.training.datasets.tabletop import MAX_INSTRUCTIONS, TabletopDataset
 
 ASKED = MAX_INSTRUCTIONS + 1
@@ -61,7 +61,7 @@ class GlanceDataset:
             VlaError: when `variants` is less than 1, or a feature file is damaged.
         """
         if variants < 1:
-            raise VlaError(f"{variants} variants of each picture, expected at least one")
+            raise VlaError(f"{variants} variants of each image, expected at least one")
         self._dataset, self._variants = dataset, variants
         self.count = dataset.count
         commands = [dataset.commands(step) for step in range(self.count)]
@@ -112,7 +112,7 @@ class GlanceDataset:
         vain = np.array(
             [concept_classes(self._dataset.absent(s, g)) for s, g in zip(steps, generators, strict=True)], np.uint8
         )
-        images = {c: varied(self._dataset.pictures[c][steps], generators).to(device) for c in self._dataset.cameras}
+        images = {c: varied(self._dataset.image_stores[c][steps], generators).to(device) for c in self._dataset.cameras}
         with torch.inference_mode():
             seen = network.look(images, {n: t.to(device) for n, t in self._concepts(steps, vain).items()})
         flat = {

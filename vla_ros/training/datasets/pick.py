@@ -26,7 +26,7 @@ from vla_ros.processing.normalizer import Normalizer
 from vla_ros.processing.processor import Processor, Statistics, float_tensor
 from vla_ros.processing.state import ArmState, state_values
 from vla_ros.training.datasets.concepts import concept_columns
-from vla_ros.training.datasets.pictures import fingerprint, varied
+from vla_ros.training.datasets.image_store import fingerprint, varied
 from vla_ros.training.datasets.source import ReadImages, draw_steps
 from vla_ros.types import Pose
 

@@ -26,9 +26,9 @@ from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.processing.normalizer import Normalizer
 from vla_ros.processing.processor import Processor, Statistics
 from vla_ros.robot.contract import RobotContract
+from vla_ros.training.datasets.image_store import varied
 from vla_ros.training.datasets.pick import action_floors, policy_features, state_floors, with_tool_scale
-from vla_ros.training.datasets.pictures import varied
-from vla_ros.training.datasets.recorded_pictures import PerImageAugmentation
+from vla_ros.training.datasets.recorded_images import PerImageAugmentation
 from vla_ros.training.datasets.source import ReadImages
 from vla_ros.training.datasets.stored_steps import StoredSteps
 
@@ -42,8 +42,8 @@ def check_network(model: str) -> None:
     if model_class(model).LEARNS_PLACES:
         able = [name for name in MODELS if not model_class(name).LEARNS_PLACES]
         raise VlaError(
-            f"'{model}' is taught where the named thing is, in the room and in the pictures: only demonstrations of "
-            f"the simulated cell (vla-ros collect) know that, recorded data do not. Choose --model among {able}"
+            f"'{model}' needs labels of the named object's position, in space and in the images: only demonstrations "
+            f"of the simulated workcell (vla-ros collect) know that, recorded data do not. Choose --model among {able}"
         )
 
 
@@ -52,12 +52,12 @@ class Augmentations:
     """Augmentations applied to a row each time it is drawn.
 
     Attributes:
-        pictures: Image augmentation, in place of the default slight light, color and noise.
-        words: Instruction augmentation; None: instructions stay as recorded.
+        images: Image augmentation, in place of the default slight light, color and noise.
+        language: Instruction augmentation; None: instructions stay as recorded.
     """
 
-    pictures: PerImageAugmentation | None = None
-    words: LanguageAugmentation | None = None
+    images: PerImageAugmentation | None = None
+    language: LanguageAugmentation | None = None
 
 
 class RecordedDataset:
@@ -108,7 +108,7 @@ class RecordedDataset:
         self._states = np.concatenate([part.states for part in parts])
         self._chunks = np.concatenate([part.chunks for part in parts])
         self._past = np.concatenate([part.past + first for part, first in zip(parts, self._begins[:-1], strict=True)])
-        self.taught, words = _vocabulary(self._sentences, self.augmentations.words)
+        self.taught, words = _vocabulary(self._sentences, self.augmentations.language)
         features = policy_features(sizes, contract.action, words, self._past.shape[1])
         columns = list(features.continuous_columns)
         statistics = Statistics(
@@ -229,7 +229,7 @@ class RecordedDataset:
 
     def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> dict[str, torch.Tensor]:
         """Return the images (B, 3, h, w) of steps, 0 to 1, each augmented by its own generator."""
-        change = self.augmentations.pictures or varied
+        change = self.augmentations.images or varied
         return {name: change(self._images(name, index), generators) for name in self.cameras}
 
     def with_images(self, read: ReadImages) -> RecordedDataset:
@@ -249,7 +249,7 @@ class RecordedDataset:
         return out
 
     def _said(self, step: int, rng: np.random.Generator) -> str:
-        sentence, words = self._sentences[self._sentence_of[step]], self.augmentations.words
+        sentence, words = self._sentences[self._sentence_of[step]], self.augmentations.language
         return sentence if words is None else words(sentence, rng)
 
 

@@ -35,9 +35,10 @@ def recorded_lines(config: TrainingConfig) -> list[Line]:
     """
     lines = _lines(config.data)
     if not lines:
-        if config.data.pictures is not None or config.data.words is not None:
+        if config.data.image_augmentation is not None or config.data.language_augmentation is not None:
             raise VlaError(
-                "data.pictures and data.words change recorded data, not demonstrations of the simulated cell"
+                "data.image_augmentation and data.language_augmentation change recorded data, not demonstrations "
+                "of the simulated workcell"
             )
         if config.data.history > 1:
             raise VlaError(
@@ -94,12 +95,12 @@ def recorded_dataset(recordings: Sequence[Recording], contract: RobotContract, d
     """
     parts = store_steps(recordings, contract, data.cache, _progress, data.history)
     change = None
-    if data.pictures is not None:
-        from vla_ros.training.datasets.recorded_pictures import PerImageAugmentation
+    if data.image_augmentation is not None:
+        from vla_ros.training.datasets.recorded_images import PerImageAugmentation
 
-        change = PerImageAugmentation(data.pictures)
+        change = PerImageAugmentation(data.image_augmentation)
     limit = None if data.cache_gb is None else data.cache_gb * 1e9
-    dataset = RecordedDataset(parts, contract, Augmentations(change, data.words), limit)
+    dataset = RecordedDataset(parts, contract, Augmentations(change, data.language_augmentation), limit)
     dataset.decode(_progress)
     return dataset
 

@@ -154,7 +154,7 @@ def _numbers(recording: Recording, contract: RobotContract, progress: Progress, 
     failed, odd = 0, list[str]()
     for episode in progress(reader.episodes, f"read {description.name}"):
         try:
-            steps = _spoken(list(reader.read(episode, pictures=False)), f"{description.name}, episode '{episode}'")
+            steps = _spoken(list(reader.read(episode, images=False)), f"{description.name}, episode '{episode}'")
             if not steps:
                 continue
             if steps[-1].success is False:

@@ -22,8 +22,8 @@ from vla_ros.language.tokenizer import WordTokenizer, split_words
 from vla_ros.models.contract import ModelInput, ModelTarget
 from vla_ros.processing.processor import Processor, float_tensor
 from vla_ros.training.datasets.concepts import concept_columns
+from vla_ros.training.datasets.image_store import ImageStore, StoredRows, drop_outdated, fingerprint, varied
 from vla_ros.training.datasets.pick import fit_statistics, one_specification, policy_features, recorded_states
-from vla_ros.training.datasets.pictures import ImageStore, StoredRows, drop_outdated, fingerprint, varied
 from vla_ros.training.datasets.source import ReadImages, draw_steps
 from vla_ros.training.datasets.word_vectors import colour_of
 
@@ -106,7 +106,7 @@ class TabletopDataset:
         chosen = np.random.default_rng(0).permutation(len(free))[:FILLERS]
         self._fillers: list[str] = [free[i] for i in chosen]
         self._read(folders, cache)
-        sizes = {camera: (store.shape[0], store.shape[1]) for camera, store in self.pictures.items()}
+        sizes = {camera: (store.shape[0], store.shape[1]) for camera, store in self.image_stores.items()}
         features = policy_features(sizes, self.specification, SENTENCE_LENGTH)
         chunks = self._rows["actions"].reshape(-1, *self._rows["actions"].shape[2:])
         statistics = fit_statistics(features, self._rows["state"], chunks)
@@ -160,12 +160,12 @@ class TabletopDataset:
         self.key: str | None = "_".join(place.name for place in self.places)
         self._goal_kinds = {command.goal[1] for commands, _ in tables for command in commands if command.goal}
         self._rows = {key: np.concatenate(parts) for key, parts in rows.items()}
-        self.pictures = {c: self._open(c) for c in self.cameras}
+        self.image_stores = {c: self._open(c) for c in self.cameras}
 
     def _open(self, camera: str) -> StoredRows:
         sizes = {_sizes(place)[camera] for place, count in zip(self.places, self.counts, strict=True) if count}
         if len(sizes) != 1:
-            raise VlaError(f"pictures of '{camera}' have sizes {sorted(sizes)}: one camera has one size")
+            raise VlaError(f"images of '{camera}' have sizes {sorted(sizes)}: one camera has one size")
         files = [(p / f"{camera}.rgb", n) for p, n in zip(self.places, self.counts, strict=True) if n]
         return StoredRows(files, (*sizes.pop(), 3), np.uint8)
 
@@ -210,7 +210,7 @@ class TabletopDataset:
 
     def images(self, index: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> dict[str, torch.Tensor]:
         """Return the images (B, 3, h, w) of steps, 0 to 1, each in a light drawn by its generator."""
-        return {c: varied(self.pictures[c][index], generators) for c in self.cameras}
+        return {c: varied(self.image_stores[c][index], generators) for c in self.cameras}
 
     def with_images(self, read: ReadImages) -> TabletopDataset:
         """Return the same steps with other tensors in place of their images."""

@@ -211,11 +211,11 @@ def test_video_that_lasts_otherwise_than_its_steps_makes_an_odd_episode(second, 
     """With `from_timestamp` a frame late every step would show what was seen a step later."""
     reader = opened(lengths=(4, 3, 3), video_times=[(0.0, 0.4), second, (0.7, 1.0)])
     assert [len(list(reader.read(name))) for name in ("000000", "000002")] == [4, 3]
-    for pictures in (True, False):
+    for images in (True, False):
         with pytest.raises(
             UnusableEpisodeError, match=r"'observation\.images\.front' lasts .* expected 0\.3 s for 3 steps"
         ):
-            list(reader.read("000001", pictures=pictures))
+            list(reader.read("000001", images=images))
 
 
 def test_advice_is_a_table_that_can_be_completed(foreign, tmp_path):

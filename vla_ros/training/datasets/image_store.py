@@ -38,17 +38,17 @@ class ImageStore:
         self._path, self._file = path, path.open("wb")
         self.size: tuple[int, int] | None = None
 
-    def append(self, pictures: NDArray[np.uint8]) -> None:
+    def append(self, images: NDArray[np.uint8]) -> None:
         """Append images (steps, height, width, 3); all must have one size.
 
         Raises:
             VlaError: when the size differs.
         """
-        size = (pictures.shape[1], pictures.shape[2])
+        size = (images.shape[1], images.shape[2])
         if self.size not in (None, size):
-            raise VlaError(f"pictures of {size} among pictures of {self.size}: one camera has one size")
+            raise VlaError(f"images of {size} among images of {self.size}: one camera has one size")
         self.size = size
-        self._file.write(np.ascontiguousarray(pictures).tobytes())
+        self._file.write(np.ascontiguousarray(images).tobytes())
 
     def close(self) -> None:
         """Close the file and sync it to the disk, so that it may then be recorded as complete."""
@@ -104,9 +104,9 @@ def drop_outdated(folder: Path, place: Path) -> None:
     write_whole(place / FOLDER_NOTE, name.encode())
 
 
-def varied(pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> Tensor:
+def varied(images: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> Tensor:
     """Return (B, 3, h, w) float 0 to 1, each image with brightness, color and noise drawn by its own generator."""
-    tensor = image_tensor(pictures)
+    tensor = image_tensor(images)
     size = tensor[0].numel()
     for row, rng in enumerate(generators):
         gain = rng.uniform(0.85, 1.15) * rng.uniform(0.94, 1.06, (3, 1, 1))

@@ -19,11 +19,10 @@ class PerImageAugmentation:
         """Prepare the augmentation."""
         self._change = ImageAugmentation(settings)
 
-    def __call__(self, pictures: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> torch.Tensor:
+    def __call__(self, images: NDArray[np.uint8], generators: Sequence[np.random.Generator]) -> torch.Tensor:
         """Augment images (B, h, w, 3), one generator each; return (B, 3, h, w) float 0 to 1."""
-        tensor = image_tensor(pictures)
+        tensor = image_tensor(images)
         changed = [
-            self._change(picture[None], int(rng.integers(2**31)))
-            for picture, rng in zip(tensor, generators, strict=True)
+            self._change(image[None], int(rng.integers(2**31))) for image, rng in zip(tensor, generators, strict=True)
         ]
         return torch.cat(changed)

@@ -9,7 +9,7 @@ from vla_ros.data.errors import DamagedDataError, DataError
 from vla_ros.types import ImageArray
 
 
-def decode_picture(content: bytes, where: str) -> ImageArray:
+def decode_image(content: bytes, where: str) -> ImageArray:
     """Decode a PNG, JPEG etc. to (height, width, 3) uint8 RGB; gray becomes RGB, an alpha channel is dropped.
 
     Args:
@@ -22,14 +22,14 @@ def decode_picture(content: bytes, where: str) -> ImageArray:
     """
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR_RGB
     try:
-        picture = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if content else None
     except cv2.error:
-        picture = None
-    if picture is None:
+        image = None
+    if image is None:
         raise DamagedDataError(f"{where} holds an image that cannot be decoded ({len(content)} bytes)")
-    if picture.dtype != np.uint8:
+    if image.dtype != np.uint8:
         raise DataError(
-            f"{where} holds an image of {picture.dtype}, expected 8 bits a channel: a depth image is no camera of a "
+            f"{where} holds an image of {image.dtype}, expected 8 bits a channel: a depth image is no camera of a "
             "step, and 16-bit color would lose half of its bits; leave it out, or convert it to 8 bits"
         )
-    return np.asarray(picture)
+    return np.asarray(image)
