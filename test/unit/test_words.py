@@ -22,6 +22,7 @@ OLD = {
     "Eye": "VisionEncoder",
     "train_deciding": "train_action_head",
     "data_lines": "dataset_fingerprint",
+    "_Thoughts|_as_read": "_Intermediates, _round_binary",
     "decode_picture|curve_picture|(data|recorded)_pictures|pictures=": "decode_image, plot_curve, images",
     "GRIPPER_SHARE|PLAIN_SHARE": "GRIPPER_FRACTION, PLAIN_FRACTION",
     "FEWEST_(INTERVALS|MOTIONS|OPENINGS|SIZES)|LEAST_OVERLAP|SMALLEST_(SCALE|NORM|ERROR)": "MIN_...",

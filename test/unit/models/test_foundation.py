@@ -15,7 +15,7 @@ def network(sizes):
 @pytest.fixture
 def memory(network, frames):
     with torch.no_grad():
-        return network._remember(frames.inputs)
+        return network._encode(frames.inputs)
 
 
 def test_a_later_row_changes_no_earlier_one(network, memory):

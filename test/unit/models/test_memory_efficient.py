@@ -63,9 +63,9 @@ def test_one_checkpoint_for_a_whole_tower_would_save_less(monkeypatch):
 
     blocks = peak(build(checkpointing=True))
     network = build(checkpointing=False)
-    see, read = network._see, network._read
-    monkeypatch.setattr(network, "_see", lambda image: checkpoint(see, image, use_reentrant=False))
-    monkeypatch.setattr(network, "_read", lambda tokens: checkpoint(read, tokens, use_reentrant=False))
+    see, read = network._encode_image, network._encode_text
+    monkeypatch.setattr(network, "_encode_image", lambda image: checkpoint(see, image, use_reentrant=False))
+    monkeypatch.setattr(network, "_encode_text", lambda tokens: checkpoint(read, tokens, use_reentrant=False))
     assert blocks < peak(network)
 
 
@@ -76,14 +76,14 @@ def test_the_towers_compute_what_transformers_computes():
 
     tokens = torch.tensor([[3, 4, 5, 0], [6, 0, 0, 0]])
     with torch.no_grad():
-        ours = network._see(inputs.images["eye"])
+        ours = network._encode_image(inputs.images["eye"])
         theirs = network.vision(standardize(inputs.images["eye"], *IMAGENET)).last_hidden_state
         assert torch.allclose(ours, theirs, atol=1e-6)
         mask = padding_mask(tokens)
         hidden = network.text(tokens, attention_mask=mask).last_hidden_state
         mean = (hidden * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-        assert torch.allclose(network._read(tokens), mean, atol=1e-5)
-        assert torch.allclose(network._read(tokens[1:, :1]), mean[1:], atol=1e-5)  # padding reaches no word
+        assert torch.allclose(network._encode_text(tokens), mean, atol=1e-5)
+        assert torch.allclose(network._encode_text(tokens[1:, :1]), mean[1:], atol=1e-5)  # padding reaches no word
 
 
 def test_bytes_are_counted_by_hand():

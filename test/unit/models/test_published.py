@@ -246,7 +246,7 @@ class TestLanguageModel:
             tokens = network.decode_tokens(inputs)
             assert tokens.min() >= network.first_action
             flat = tokens.flatten(2).flatten(0, 1)
-            features, first = network._teach(network.stream.prefix(inputs), flat)
+            features, first = network._teacher_forcing(network.stream.prefix(inputs), flat)
             logits = network.head(features[:, first:])[..., network.first_action :]
         chosen = logits.gather(-1, (flat - network.first_action)[..., None])[..., 0]
         torch.testing.assert_close(chosen, logits.amax(dim=-1), rtol=1e-4, atol=1e-4)

@@ -71,7 +71,7 @@ def test_nothing_but_actions_can_be_said(network, frames):
         # The head would rather say a word, or begin, than any action.
         words = network.head.weight[: network.first_action]
         words.copy_(1e3 * torch.randn_like(words))
-        features, first = network._teach(
+        features, first = network._teacher_forcing(
             network.stream.prefix(frames.inputs), network.tokenize(frames.target).flatten(0, 1).flatten(1)
         )
         assert (network.head(features[:, first:]).argmax(dim=-1) < network.first_action).float().mean() > 0.9
@@ -87,7 +87,7 @@ def test_decoding_is_what_teaching_scores(network, frames):
     """The tokens said one by one, with kept keys, are the most likely under the whole stream read at once."""
     with torch.no_grad():
         tokens = network.decode_tokens(frames.inputs).flatten(2).flatten(0, 1)
-        features, first = network._teach(network.stream.prefix(frames.inputs), tokens)
+        features, first = network._teacher_forcing(network.stream.prefix(frames.inputs), tokens)
         logits = network.head(features[:, first:])[..., network.first_action :]
     chosen = logits.gather(-1, (tokens - network.first_action)[..., None])[..., 0]
     torch.testing.assert_close(chosen, logits.amax(dim=-1), rtol=1e-5, atol=1e-5)
@@ -97,10 +97,10 @@ def test_a_later_action_changes_no_earlier_one(network, frames):
     tokens = network.tokenize(frames.target).flatten(0, 1).flatten(1)
     with torch.no_grad():
         prefix = network.stream.prefix(frames.inputs)
-        before, first = network._teach(prefix, tokens)
+        before, first = network._teacher_forcing(prefix, tokens)
         other = tokens.clone()
         other[:, 10] = network.first_action + (other[:, 10] - network.first_action + 100) % 256
-        change = (network._teach(prefix, other)[0] - before).abs().amax(dim=2)
+        change = (network._teacher_forcing(prefix, other)[0] - before).abs().amax(dim=2)
     assert (change[:, : first + 11] == 0).all()  # slot 10 is read after `begin` and ten others
     assert (change[:, first + 11] > 1e-4).all()
 

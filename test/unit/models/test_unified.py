@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vla_ros.models.columns import ActionColumns
-from vla_ros.models.networks.unified import UnifiedModel, _as_read
+from vla_ros.models.networks.unified import UnifiedModel, _round_binary
 
 
 @pytest.fixture
@@ -17,11 +17,11 @@ def test_a_later_row_changes_no_earlier_one(network, frames):
     actions = frames.target.actions().flatten(0, 1)
     with torch.no_grad():
         prefix = network.stream.prefix(frames.inputs)
-        before = network._teach(prefix, actions)
+        before = network._teacher_forcing(prefix, actions)
         for row in (0, 4, 10):
             other = actions.clone()
             other[:, row] += 1.0
-            change = (network._teach(prefix, other) - before).abs().amax(dim=2)
+            change = (network._teacher_forcing(prefix, other) - before).abs().amax(dim=2)
             assert (change[:, : row + 1] == 0).all()  # row r is read in front of row r + 1
             assert (change[:, row + 1] > 1e-4).all()
 
@@ -43,8 +43,8 @@ def test_saying_is_what_teaching_scores(network, frames):
     with torch.no_grad():
         output = network.predict(frames.inputs)
         rows = torch.cat([output.continuous, output.binary], dim=-1).flatten(0, 1)
-        read = _as_read(rows.flatten(0, 1), network.config.action).view_as(rows)
-        again = network.say(network._teach(network.stream.prefix(frames.inputs), read))
+        read = _round_binary(rows.flatten(0, 1), network.config.action).view_as(rows)
+        again = network.say(network._teacher_forcing(network.stream.prefix(frames.inputs), read))
     torch.testing.assert_close(again, rows, rtol=1e-4, atol=1e-5)
 
 
@@ -52,17 +52,19 @@ def test_rows_are_disturbed_while_training_alone(network, frames):
     actions = frames.target.actions().flatten(0, 1)
     with torch.no_grad():
         prefix = network.stream.prefix(frames.inputs)
-        assert network._teach(prefix, actions).equal(network._teach(prefix, actions))
+        assert network._teacher_forcing(prefix, actions).equal(network._teacher_forcing(prefix, actions))
         network.train()
-        change = (network._teach(prefix, actions) - network._teach(prefix, actions)).abs().amax(dim=2)
+        change = (
+            (network._teacher_forcing(prefix, actions) - network._teacher_forcing(prefix, actions)).abs().amax(dim=2)
+        )
     assert (change[:, 0] == 0).all()  # the start token is never hidden
     assert (change[:, -1] > 0).float().mean() > 0.99
 
 
 def test_the_gripper_is_read_as_it_is_taught():
     row = torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, -3.0], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.2]])
-    assert _as_read(row, ActionColumns())[:, 6].tolist() == [-1.0, 1.0]
-    assert _as_read(row, ActionColumns())[:, :6].equal(row[:, :6])
+    assert _round_binary(row, ActionColumns())[:, 6].tolist() == [-1.0, 1.0]
+    assert _round_binary(row, ActionColumns())[:, :6].equal(row[:, :6])
 
 
 def test_the_full_size_is_what_its_parts_add_up_to():

@@ -112,13 +112,13 @@ class InstructionParser(nn.Module):
         if self.training:
             hidden = torch.rand_like(sorts[..., :1]) < HIDDEN_SORTS
             sorts = torch.where(hidden, self.hidden_sort.softmax(dim=-1), sorts)
-        states = self._read(sorts * real, (flat != 0).sum(dim=1))
+        states = self._run_gru(sorts * real, (flat != 0).sum(dim=1))
         scores = self.role(states).masked_fill(~real, float("-inf"))
         nobody = self.nobody.to(scores.dtype).expand(len(flat), 1, -1)
         play = torch.cat([scores, nobody], dim=1).softmax(dim=1)
         return {role: play[..., column] for column, role in enumerate(ROLES)}
 
-    def _read(self, sorts: Tensor, lengths: Tensor) -> Tensor:
+    def _run_gru(self, sorts: Tensor, lengths: Tensor) -> Tensor:
         """Run the GRU over word sorts (M, T, sorts) of the given `lengths`; return its states (M, T, 2 * memory)."""
         if lengths.is_meta:  # the shapes are the same
             states: Tensor = self.sentence(sorts)[0]

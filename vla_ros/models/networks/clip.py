@@ -112,11 +112,11 @@ class ClipModel(VlaModel):
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return unit features (B, projection) of images (B, 3, h, w), 0 to 1."""
-        return functional.normalize(self.clip.visual_projection(self._see(images).pooler_output), dim=-1)
+        return functional.normalize(self.clip.visual_projection(self._encode_image(images).pooler_output), dim=-1)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         """Return unit features (M, projection) of instructions (M, T), 0 for padding."""
-        return self._read(tokens).feature
+        return self._encode_text(tokens).feature
 
     def compute_similarity(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Return (B, M), the match of each image (B, 3, h, w) and each instruction (M, T): CLIP's scaled cosine."""
@@ -128,10 +128,10 @@ class ClipModel(VlaModel):
         self.check(inputs)
         config = self.config
         pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
-        text = self._read(inputs.tokens.flatten(0, 1))
+        text = self._encode_text(inputs.tokens.flatten(0, 1))
         memory, attention, seen_features = [], {}, []
         for index, name in enumerate(config.cameras):
-            seen = self._see(inputs.images[name])
+            seen = self._encode_image(inputs.images[name])
             memory.append(repeat_scenes(self.project_vision(seen.last_hidden_state) + self.cameras[index], pairs[1]))
             feature = functional.normalize(self.clip.visual_projection(seen.pooler_output), dim=-1)
             seen_features.append(repeat_scenes(feature, pairs[1]))
@@ -144,7 +144,7 @@ class ClipModel(VlaModel):
         tokens = self.rows + pair + state
         for block in self.decoder:
             tokens, _ = block(tokens, context=torch.cat(memory, dim=1), context_mask=real[:, None, None, :])
-        return self._say(self.norm(tokens), pairs, attention)
+        return self._output(self.norm(tokens), pairs, attention)
 
     def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the chunk, if the object is there, and of the object's position and presence."""
@@ -158,10 +158,12 @@ class ClipModel(VlaModel):
         """
         self.check(inputs)
         pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
-        words = functional.normalize(self.clip.text_projection(self._read(inputs.tokens.flatten(0, 1)).words), dim=-1)
+        words = functional.normalize(
+            self.clip.text_projection(self._encode_text(inputs.tokens.flatten(0, 1)).words), dim=-1
+        )
         looks = {}
         for name, grid in self.grids.items():
-            patches = self._patches(self._see(inputs.images[name]).last_hidden_state, pairs[1])
+            patches = self._patches(self._encode_image(inputs.images[name]).last_hidden_state, pairs[1])
             cosine = words[:, : inputs.tokens.shape[2]] @ patches.transpose(1, 2)
             weights = (self.clip.logit_scale.exp() * cosine).softmax(dim=-1)
             looks[name] = weights.unflatten(-1, grid).unflatten(0, pairs)
@@ -170,14 +172,14 @@ class ClipModel(VlaModel):
     def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return CLIP's scaled cosine of each camera's images and each instruction, as "similarity_<camera>"."""
         scenes, sentences = inputs.tokens.shape[:2]
-        text = self._read(inputs.tokens.flatten(0, 1)).feature.unflatten(0, (scenes, sentences))
+        text = self._encode_text(inputs.tokens.flatten(0, 1)).feature.unflatten(0, (scenes, sentences))
         scale = self.clip.logit_scale.exp()
         return {
             f"similarity_{name}": scale * (text @ self.encode_images(inputs.images[name])[..., None])[..., 0]
             for name in self.grids
         }
 
-    def _say(self, tokens: Tensor, pairs: tuple[int, int], attention: dict[str, Tensor]) -> ModelOutput:
+    def _output(self, tokens: Tensor, pairs: tuple[int, int], attention: dict[str, Tensor]) -> ModelOutput:
         chunk = self.chunk(tokens[:, :-1]).unflatten(0, pairs)
         continuous, binary = chunk.tensor_split([self.config.action.continuous], dim=-1)
         beliefs = self.beliefs(tokens[:, -1]).unflatten(0, pairs)
@@ -189,10 +191,10 @@ class ClipModel(VlaModel):
             {name: look.unflatten(0, pairs) for name, look in attention.items()},
         )
 
-    def _see(self, images: Tensor) -> Any:  # noqa: ANN401 (an output of Transformers)
+    def _encode_image(self, images: Tensor) -> Any:  # noqa: ANN401 (an output of Transformers)
         return self.clip.vision_model(standardize(images, *CLIP), interpolate_pos_encoding=True)
 
-    def _read(self, tokens: Tensor) -> _Text:
+    def _encode_text(self, tokens: Tensor) -> _Text:
         ended = with_end(tokens, self.config.vocabulary)
         read = self.clip.text_model(ended)  # causal, so that padding after the end token affects no word
         feature = functional.normalize(self.clip.text_projection(read.pooler_output), dim=-1)

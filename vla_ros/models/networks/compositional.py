@@ -119,7 +119,7 @@ class CompositionalModel(VlaModel):
 
     def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict a chunk for every instruction of every scene."""
-        return self._say(inputs)[0]
+        return self._forward(inputs)[0]
 
     def read(self, tokens: Tensor) -> dict[str, Tensor]:
         """Parse instructions (B, N, T) into logits of each concept, (B, N, classes)."""
@@ -128,17 +128,22 @@ class CompositionalModel(VlaModel):
 
     def own_heads(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return the predicted position of the goal, (B, N, 3) normalized, and the probabilities of each concept."""
-        thoughts = self._say(inputs)[1]
-        return {"goal": thoughts.place, **{name: values.softmax(dim=-1) for name, values in thoughts.logits.items()}}
+        intermediates = self._forward(inputs)[1]
+        return {
+            "goal": intermediates.place,
+            **{name: values.softmax(dim=-1) for name, values in intermediates.logits.items()},
+        }
 
-    def _say(self, inputs: ModelInput, concepts: Mapping[str, Tensor] | None = None) -> tuple[ModelOutput, _Thoughts]:
+    def _forward(
+        self, inputs: ModelInput, concepts: Mapping[str, Tensor] | None = None
+    ) -> tuple[ModelOutput, _Intermediates]:
         """Return the output and its intermediate results; known `concepts` replace the parsed ones."""
         self.check(inputs)
         logits = self.reader(inputs.tokens)
         if concepts:
-            probs = self._certain(concepts, inputs.state)
+            probs = self._one_hot(concepts, inputs.state)
         else:
-            probs = {name: _decided(values).to(inputs.state.dtype) for name, values in logits.items()}
+            probs = {name: _straight_through(values).to(inputs.state.dtype) for name, values in logits.items()}
         views = {name: eye(inputs.images[name], probs) for name, eye in self.eyes.items()}
         looks = {name: view.thing_look for name, view in views.items()}
         # Convolutions tolerate bf16; keypoints and metric offsets need fp32.
@@ -146,11 +151,11 @@ class CompositionalModel(VlaModel):
             output, place = self._decide(
                 probs, {name: view.target_features for name, view in views.items()}, inputs.state
             )
-        return replace(output, attention=looks), _Thoughts(logits, views, place)
+        return replace(output, attention=looks), _Intermediates(logits, views, place)
 
     def look(self, images: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -> dict[str, TargetFeatures]:
         """Return target features of each camera's images (B, 3, h, w) for known concepts (B, N)."""
-        probs = self._certain(concepts, next(iter(images.values())))
+        probs = self._one_hot(concepts, next(iter(images.values())))
         return {name: eye(images[name], probs).target_features for name, eye in self.eyes.items()}
 
     def decision_loss(
@@ -164,12 +169,12 @@ class CompositionalModel(VlaModel):
         concepts = target.concepts
         if target.target is None or target.goal is None or not concepts:
             raise ValueError("the action head is trained on `target`, `goal` and `concepts`: one of them is missing")
-        output, place = self._decide(self._certain(concepts, state), target_features, state)
+        output, place = self._decide(self._one_hot(concepts, state), target_features, state)
         carried = target.target_visible * (concepts["goal_kind"] < self.config.kinds)
         parts = _decision_losses(output, target, self.config.action)
         return total({**parts, "goal": 2.0 * _chunk_error(place, target.goal, carried)})
 
-    def _certain(self, concepts: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
+    def _one_hot(self, concepts: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
         """Return known concepts (B, N) as one-hot probabilities (B, N, classes)."""
         things, goals = (self.config.colours, self.config.kinds), (self.config.colours + 1, self.config.kinds + 1)
         classes = dict(zip(CONCEPTS, (len(ACTS), *things, *goals), strict=True))
@@ -212,7 +217,7 @@ class CompositionalModel(VlaModel):
         self.check(inputs, target)
         if target.concepts and self._only_reads():
             return total(_word_losses(self.reader(inputs.tokens), target.concepts))
-        output, thoughts = self._say(inputs, target.concepts)
+        output, intermediates = self._forward(inputs, target.concepts)
         missing = [name for name in self.config.cameras if name not in target.pixels]
         if output.target is None or target.target is None or missing:
             lacks = "`target`" if target.target is None else f"`pixels` of {missing}"
@@ -221,7 +226,7 @@ class CompositionalModel(VlaModel):
         for name, look in output.attention.items():
             parts[f"look_{name}"] = 0.1 * pointing_loss(look, target.pixels[name], target.target_visible)
         if target.concepts:
-            parts |= self._concept_losses(thoughts, target)
+            parts |= self._concept_losses(intermediates, target)
         return total(parts)
 
     def _only_reads(self) -> bool:
@@ -232,17 +237,17 @@ class CompositionalModel(VlaModel):
         trained = [name for name, p in self.named_parameters() if p.requires_grad]
         return bool(trained) and all(name.startswith("reader.") for name in trained)
 
-    def _concept_losses(self, thoughts: _Thoughts, target: ModelTarget) -> dict[str, Tensor]:
+    def _concept_losses(self, intermediates: _Intermediates, target: ModelTarget) -> dict[str, Tensor]:
         there, concepts = target.target_visible, target.concepts
-        parts = _word_losses(thoughts.logits, concepts)
-        for name, view in thoughts.views.items():
+        parts = _word_losses(intermediates.logits, concepts)
+        for name, view in intermediates.views.items():
             size, pixels = _map_size(view.thing_look), target.pixels[name]
             parts[f"colour_{name}"] = 0.1 * cell_loss(view.colour, size, pixels, concepts["colour"], there)
             parts[f"kind_{name}"] = 0.1 * cell_loss(view.kind, size, pixels, concepts["kind"], there)
         if target.goal is not None:
             carried = there * (concepts["goal_kind"] < self.config.kinds)
-            parts["goal"] = 2.0 * _chunk_error(thoughts.place, target.goal, carried)
-            for name, view in thoughts.views.items():
+            parts["goal"] = 2.0 * _chunk_error(intermediates.place, target.goal, carried)
+            for name, view in intermediates.views.items():
                 size, pixels = _map_size(view.goal_look), target.goal_pixels[name]
                 parts[f"goal_{name}"] = 0.1 * pointing_loss(view.goal_look, pixels, carried)
                 parts[f"colour_{name}"] = parts[f"colour_{name}"] + 0.1 * cell_loss(
@@ -278,7 +283,7 @@ def _word_losses(logits: Mapping[str, Tensor], concepts: Mapping[str, Tensor]) -
 
 
 @dataclass(frozen=True)
-class _Thoughts:
+class _Intermediates:
     """Intermediate results: logits of each concept, vision output of each camera, goal position (B, N, 3)."""
 
     logits: Mapping[str, Tensor]
@@ -286,7 +291,7 @@ class _Thoughts:
     place: Tensor
 
 
-def _decided(logits: Tensor) -> Tensor:
+def _straight_through(logits: Tensor) -> Tensor:
     """Return the likeliest class as one-hot, as a mean of classes means nothing; the gradient is the softmax's."""
     probs = logits.softmax(dim=-1)
     one = functional.one_hot(probs.argmax(dim=-1), probs.shape[-1]).to(probs.dtype)

@@ -154,7 +154,7 @@ class FoundationModel(VlaModel):
     def predict(self, inputs: ModelInput) -> ModelOutput:
         """Predict the most likely plan for every instruction of every scene."""
         self.check(inputs)
-        memory = self._remember(inputs, look=True)
+        memory = self._encode(inputs, look=True)
         attention = {}
         if memory.looks is not None:
             looks = mean_over_words(memory.looks, memory.words)
@@ -165,12 +165,12 @@ class FoundationModel(VlaModel):
     def distribution(self, inputs: ModelInput) -> ActionMixture:
         """Return the distribution over chunks, with leading axes (B, N)."""
         self.check(inputs)
-        return self._mixture(self._decode(self._remember(inputs)).unflatten(0, inputs.tokens.shape[:2]))
+        return self._mixture(self._decode(self._encode(inputs)).unflatten(0, inputs.tokens.shape[:2]))
 
     def word_attention(self, inputs: ModelInput) -> dict[str, Tensor]:
         """Return camera to (B, N, T, h', w'): attention of each word, averaged over heads and fusion blocks."""
         self.check(inputs)
-        memory = self._remember(inputs, look=True)
+        memory = self._encode(inputs, look=True)
         if memory.looks is None:
             return {}
         return self.images.looks(memory.looks.unflatten(0, inputs.tokens.shape[:2]))
@@ -196,7 +196,7 @@ class FoundationModel(VlaModel):
     def compute_loss(self, inputs: ModelInput, target: ModelTarget) -> tuple[Tensor, dict[str, float]]:
         """Return the negative log density per number of the expert's chunk, plus the losses of the other heads."""
         self.check(inputs, target)
-        features = self._decode(self._remember(inputs)).unflatten(0, inputs.tokens.shape[:2])
+        features = self._decode(self._encode(inputs)).unflatten(0, inputs.tokens.shape[:2])
         mixture = self._mixture(features)
         actions = target.actions()
         density = mixture.log_prob(actions) / (self.config.horizon * self.config.action.width)
@@ -210,7 +210,7 @@ class FoundationModel(VlaModel):
         parts |= side_losses(self._output(features, mixture), target)
         return total(parts)
 
-    def _remember(self, inputs: ModelInput, look: bool = False) -> _Memory:
+    def _encode(self, inputs: ModelInput, look: bool = False) -> _Memory:
         """Encode and fuse."""
         sentences = inputs.tokens.shape[1]
         seen = repeat_scenes(self.image_projection(self.images(inputs.images)), sentences)

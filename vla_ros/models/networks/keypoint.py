@@ -103,7 +103,7 @@ class KeypointModel(VlaModel):
         """Predict a chunk for every instruction of every scene."""
         self.check(inputs)
         scenes, sentences = inputs.tokens.shape[:2]
-        words = self._read(inputs.tokens)
+        words = self._encode_text(inputs.tokens)
         images = inputs.images if self.maps is None else self.maps.features(inputs.images)
         looks = {name: eye(images[name], words) for name, eye in self.eyes.items()}
         state = inputs.state[:, None].expand(-1, sentences, -1)
@@ -122,7 +122,7 @@ class KeypointModel(VlaModel):
             attention={name: look.attention for name, look in looks.items()},
         )
 
-    def _read(self, tokens: Tensor) -> Tensor:
+    def _encode_text(self, tokens: Tensor) -> Tensor:
         """Return instruction vectors (B, N, words): the GRU's state at the last word, or a trunk's mean over words."""
         scenes, sentences, length = tokens.shape
         flat = tokens.reshape(-1, length)

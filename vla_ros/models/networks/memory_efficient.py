@@ -93,7 +93,7 @@ class MemoryEfficientModel(VlaModel):
             tower = build_tower("distilbert", text)
             self.text, read = tower, int(tower.config.dim)
         with torch.no_grad():
-            grids = {n: tuple(self._see(torch.zeros(1, 3, *s)).shape[1:]) for n, s in config.cameras.items()}
+            grids = {n: tuple(self._encode_image(torch.zeros(1, 3, *s)).shape[1:]) for n, s in config.cameras.items()}
         self.grids = {name: (grid[1], grid[2]) for name, grid in grids.items()}
         self.patch = nn.Sequential(nn.Linear(next(iter(grids.values()))[0], config.width), nn.LayerNorm(config.width))
         self.positions = nn.ParameterDict(
@@ -124,11 +124,13 @@ class MemoryEfficientModel(VlaModel):
         self.check(inputs)
         config = self.config
         pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
-        sentence = self.sentence(self._read(inputs.tokens.flatten(0, 1)))
+        sentence = self.sentence(self._encode_text(inputs.tokens.flatten(0, 1)))
         scale, shift = self.film(sentence)[:, None].chunk(2, dim=-1)
         found, attention = [], {}
         for name in config.cameras:
-            patches = self.patch(self._see(inputs.images[name]).flatten(2).transpose(1, 2)) + self.positions[name]
+            patches = (
+                self.patch(self._encode_image(inputs.images[name]).flatten(2).transpose(1, 2)) + self.positions[name]
+            )
             patches = functional.gelu(repeat_scenes(patches, pairs[1]) * (1.0 + scale) + shift)
             asked = self.asks[name](sentence).unflatten(-1, (config.looks, config.width))
             weights = (asked @ patches.transpose(1, 2) / config.width**0.5).softmax(dim=-1)  # (M, looks, P)
@@ -143,7 +145,7 @@ class MemoryEfficientModel(VlaModel):
         self.check(inputs, target)
         return total(chunk_losses(self.predict(inputs), target, self.config.action))
 
-    def _see(self, image: Tensor) -> Tensor:
+    def _encode_image(self, image: Tensor) -> Tensor:
         """Return EfficientNet's last feature map (B, C, h', w'), block by block; or a trunk's."""
         if isinstance(self.vision, TrunkMaps):
             return self.vision.map(image)
@@ -155,7 +157,7 @@ class MemoryEfficientModel(VlaModel):
             seen = self._run(block, seen)
         return self._run(lambda x: encoder.top_activation(encoder.top_bn(encoder.top_conv(x))), seen)
 
-    def _read(self, tokens: Tensor) -> Tensor:
+    def _encode_text(self, tokens: Tensor) -> Tensor:
         """Return (M, D): DistilBERT's features, block by block, averaged over the words of (M, T); or a trunk's."""
         if is_trunk_line(self.config.text):
             return mean_over_words(*self.text(tokens))

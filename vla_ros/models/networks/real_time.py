@@ -109,8 +109,8 @@ class RealTimeModel(VlaModel):
             self.tower = choose_norm(build_tower("mobilenet_v2", config.vision or {}), config.norm)
         with torch.no_grad():
             first = next(iter(config.cameras.values()))
-            depth = self._see(torch.zeros(1, 3, *first)).shape[1]
-            cells = sum(self._see(torch.zeros(1, 3, *s))[0, 0].numel() for s in config.cameras.values())
+            depth = self._encode_image(torch.zeros(1, 3, *first)).shape[1]
+            cells = sum(self._encode_image(torch.zeros(1, 3, *s))[0, 0].numel() for s in config.cameras.values())
         self.reduce = nn.Sequential(nn.Conv2d(depth, config.channels, 1), nn.SiLU())
         if config.text is None:
             self.embedding = nn.Embedding(config.vocabulary, config.text_width, padding_idx=0)
@@ -143,7 +143,7 @@ class RealTimeModel(VlaModel):
         cache = self.new_cache() if cache is None else cache
         cache.begin(inputs.tokens)
         if cache.words is None:
-            cache.words, cache.reads = self._read(inputs.tokens.flatten(0, 1)), cache.reads + 1
+            cache.words, cache.reads = self._encode_text(inputs.tokens.flatten(0, 1)), cache.reads + 1
         return self._decide(inputs, cache)
 
     def predict_next(self, inputs: ModelInput, cache: RealTimeCache) -> ModelOutput:
@@ -169,7 +169,7 @@ class RealTimeModel(VlaModel):
         parts = [chunk_losses(self.predict(inputs, cache), target, self.config.action) for inputs, target in frames]
         return total({name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]})
 
-    def _see(self, image: Tensor) -> Tensor:
+    def _encode_image(self, image: Tensor) -> Tensor:
         """Return the last feature map (B, C, h', w')."""
         if self.maps is not None:
             return functional.avg_pool2d(self.maps.map(image), 2)
@@ -178,7 +178,7 @@ class RealTimeModel(VlaModel):
         seen: Tensor = self.tower(standardize(image, *HALF)).last_hidden_state
         return seen
 
-    def _read(self, tokens: Tensor) -> Tensor:
+    def _encode_text(self, tokens: Tensor) -> Tensor:
         """Return (M, text_width): the LSTM's output at the last word, or a trunk's mean over the words."""
         if self.config.text is not None:
             return mean_over_words(*self.text(tokens))
@@ -191,7 +191,7 @@ class RealTimeModel(VlaModel):
 
     def _decide(self, inputs: ModelInput, cache: RealTimeCache) -> ModelOutput:
         pairs = (inputs.tokens.shape[0], inputs.tokens.shape[1])
-        maps = [self.reduce(self._see(inputs.images[name])).flatten(1) for name in self.config.cameras]
+        maps = [self.reduce(self._encode_image(inputs.images[name])).flatten(1) for name in self.config.cameras]
         assert cache.words is not None
         scale, shift = self.film(cache.words).chunk(2, dim=-1)
         seen = repeat_scenes(self.look(torch.cat(maps, dim=1)), pairs[1]) * (1.0 + scale) + shift

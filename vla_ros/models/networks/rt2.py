@@ -176,7 +176,7 @@ class Rt2Model(VlaModel):
         shape = inputs.tokens.shape[:2]
         prefix = self.stream.prefix(inputs)
         actions = self.tokenize(target).flatten(2)  # (B, N, count)
-        features, first = self._teach(prefix, actions.flatten(0, 1))
+        features, first = self._teacher_forcing(prefix, actions.flatten(0, 1))
         logits = self.head(features[:, first:]).float()
         taught = functional.cross_entropy(logits.flatten(0, 1), actions.flatten(), reduction="none")
         begin = features[:, first]
@@ -193,7 +193,7 @@ class Rt2Model(VlaModel):
         }
         return total(parts)
 
-    def _teach(self, prefix: Prefix, actions: Tensor) -> tuple[Tensor, int]:
+    def _teacher_forcing(self, prefix: Prefix, actions: Tensor) -> tuple[Tensor, int]:
         """Return features (M, L, D) of the stream with action tokens (M, count), and the index predicting the first."""
         told = torch.cat([self._embed_begin(len(actions)), self._embed_actions(actions[:, :-1], 0)], dim=1)
         tokens, real = prefix.followed_by(told)

@@ -90,7 +90,7 @@ class UnifiedModel(VlaModel):
         rows = [self.say(start)]
         for slot in range(1, self.config.horizon):
             real = functional.pad(real, (0, 1), value=True)
-            token = self._read(_as_read(rows[-1], self.config.action)[:, None], slot)
+            token = self._embed_rows(_round_binary(rows[-1], self.config.action)[:, None], slot)
             features, _ = self.stream.transformer(token, real, cache)
             rows.append(self.say(features[:, -1]))
         output = self._output(torch.stack(rows, dim=1), start, shape)
@@ -113,17 +113,17 @@ class UnifiedModel(VlaModel):
         """Return the loss of every row given the rows before it, plus the losses of the other heads."""
         self.check(inputs, target)
         prefix = self.stream.prefix(inputs)
-        features = self._teach(prefix, target.actions().flatten(0, 1))
+        features = self._teacher_forcing(prefix, target.actions().flatten(0, 1))
         output = self._output(self.say(features), features[:, 0], inputs.tokens.shape[:2])
         parts = action_losses(output, target, self.config.action, smooth_rotation)
         return total({**parts, **side_losses(output, target)})
 
-    def _teach(self, prefix: Prefix, actions: Tensor) -> Tensor:
+    def _teacher_forcing(self, prefix: Prefix, actions: Tensor) -> Tensor:
         """Return the features (M, H, D) that predict each row from the rows before it; actions (M, H, A)."""
         rows = actions[:, :-1]
         if self.training:
             rows = rows + self.config.row_noise * torch.randn_like(rows)
-        read = self._read(rows, 1)
+        read = self._embed_rows(rows, 1)
         if self.training:
             hide = torch.rand(*read.shape[:2], 1, device=read.device) < self.config.hidden_rows
             read = torch.where(hide, self.hidden + self.slots[1:], read)
@@ -134,7 +134,7 @@ class UnifiedModel(VlaModel):
     def _start(self, count: int) -> Tensor:
         return (self.start + self.slots[:1]).expand(count, 1, -1)
 
-    def _read(self, rows: Tensor, first: int) -> Tensor:
+    def _embed_rows(self, rows: Tensor, first: int) -> Tensor:
         """Embed rows (M, X, A) with the position embeddings of the slots from `first` on."""
         read: Tensor = self.read(rows)
         return read + self.slots[first : first + rows.shape[1]]
@@ -150,7 +150,7 @@ class UnifiedModel(VlaModel):
         )
 
 
-def _as_read(row: Tensor, columns: ActionColumns) -> Tensor:
+def _round_binary(row: Tensor, columns: ActionColumns) -> Tensor:
     """Return (M, A) with the logits rounded to -1 or 1, like the rows seen in training."""
     continuous, binary = row.tensor_split([columns.continuous], dim=-1)
     return torch.cat([continuous, torch.where(binary > 0, 1.0, -1.0).to(row.dtype)], dim=-1)
