@@ -15,7 +15,12 @@ from pathlib import Path
 
 from vla_ros.errors import VlaError
 
-TRIALS = {"numpy": "import numpy, pinocchio", "rclpy": "import rclpy, rclpy.node"}
+TRIALS = {
+    "numpy": "import numpy, pinocchio",
+    "torch": "import numpy, torch; torch.nn.Linear(2, 2).double()(torch.from_numpy(numpy.zeros(2))).sum().backward()",
+    "mujoco": "import mujoco; mujoco.MjModel.from_xml_string('<mujoco/>')",
+    "rclpy": "import rclpy, rclpy.node",
+}
 """Maps each library to a program that shows whether it works."""
 
 TRIAL_LIMIT = 60.0

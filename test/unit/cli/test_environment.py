@@ -105,8 +105,9 @@ def test_the_doctor_names_a_middleware_and_a_domain_that_are_none(tmp_path):
         assert "RMW_IMPLEMENTATION" not in found[name]["value"]
 
 
-def test_the_doctor_survives_another_numpy(tmp_path):
-    package = tmp_path / "site" / "numpy"
+@pytest.mark.parametrize("library", ["numpy", "torch", "mujoco"])
+def test_the_doctor_survives_another_library(library, tmp_path):
+    package = tmp_path / "site" / library
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("__version__ = '1.0'\n", encoding="utf-8")
     path = os.pathsep.join([str(package.parent), str(ROOT)])
