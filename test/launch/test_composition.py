@@ -227,7 +227,7 @@ def test_nodes_that_share_a_process_come_up_and_come_back_together(
         ("bringup.launch.py", ["preflight:=maybe"], 'Argument "preflight" provided value "maybe" is not valid'),
         ("bringup.launch.py", ["arm:=yes"], 'Argument "arm" provided value "yes" is not valid'),
         ("simulation_mujoco.launch.py", ["use_sim_time:=false"], 'Argument "use_sim_time" provided value "false"'),
-        ("simulation_mujoco.launch.py", ["seed:=seven"], "argument seed: got 'seven', expected a int"),
+        ("simulation_mujoco.launch.py", ["seed:=seven"], "argument seed: got 'seven', expected an int"),
         ("bringup.launch.py", ["params_file:=/none.yaml"], "/none.yaml does not exist"),
         ("bringup.launch.py", [f"params_file:={ROOT}/config/controllers.yaml"], "names no node of this launch"),
         ("bringup.launch.py", ["processes:=one"], 'Argument "processes" provided value "one" is not valid'),

@@ -231,7 +231,7 @@ def test_ranges_of_parameters_are_told(world: World) -> None:
         ("share", math.nan, "expected 0.0 to 1.0"),
         ("share", 1, "expected 0.0 to 1.0, a float such as 0.5"),
         ("threads", 0, "expected 1 to 8"),
-        ("depth", "deep", "expected a int such as 3"),
+        ("depth", "deep", "expected an int such as 3"),
     ],
 )
 def test_a_value_out_of_range_or_of_another_type_is_refused(name: str, value: Any, says: str) -> None:

@@ -291,7 +291,8 @@ def describe_parameter(
 
 def _expected(default: object, low: float | None, high: float | None) -> str:
     within = f"{low} to {high}, " if low is not None else ""
-    return f"expected {within}a {type(default).__name__} such as {default!r}"
+    article = "an" if type(default) is int else "a"
+    return f"expected {within}{article} {type(default).__name__} such as {default!r}"
 
 
 def initialize(arguments: Sequence[str] | None, **options: Any) -> str:  # noqa: ANN401 (those of rclpy.init)

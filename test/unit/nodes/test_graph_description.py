@@ -81,9 +81,9 @@ def test_a_node_publishes_images_unless_it_is_said_that_it_does_not(tmp_path: Pa
     ("arguments", "sentence"),
     [
         ({"sead": 7}, "sead"),
-        ({"seed": "seven"}, "expected a int"),
-        ({"seed": 7.5}, "expected a int"),
-        ({"seed": True}, "expected a int"),
+        ({"seed": "seven"}, "expected an int"),
+        ({"seed": 7.5}, "expected an int"),
+        ({"seed": True}, "expected an int"),
         ({"lockstep": "maybe"}, "expected a bool"),
         ({"lockstep": 1}, "expected a bool"),
         ({"real_time_factor": "fast"}, "expected a float"),

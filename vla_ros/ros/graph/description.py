@@ -215,7 +215,8 @@ def _convert(name: str, value: Any, default: Value) -> Value:  # noqa: ANN401 (a
         pass
     if kind is float and type(value) is int:
         return float(value)
-    raise ContractError(f"argument {name}: got {value!r}, expected a {kind.__name__} such as {default!r}")
+    article = "an" if kind is int else "a"
+    raise ContractError(f"argument {name}: got {value!r}, expected {article} {kind.__name__} such as {default!r}")
 
 
 def _substitute(parameters: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str, Value]:
