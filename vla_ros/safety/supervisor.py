@@ -325,7 +325,7 @@ class SafetySupervisor:
         if isinstance(posture, Reason):
             return posture
         self._motion.seed(posture)
-        self._published.clear()
+        self._published.clear(self._motion.joints.current.serial)
         self._following.restart(posture, now)
         self._measured.restart(posture)
         self._contact.reset(posture)

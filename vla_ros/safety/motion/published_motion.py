@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vla_ros.safety.motion.joint_motion import HISTORY, JointStep
+from vla_ros.safety.motion.joint_motion import JointStep
 
 ROUNDING = 1e-9
 """Largest difference of equal rows, rad and rad/s."""
@@ -38,10 +38,11 @@ class PublishedMotion:
         self._longest = max(LONGEST_INTERVAL, LONGEST_PERIODS * period)
         self.last: JointStep | None = None
         self._at = -np.inf  # time of its publication, s
+        self._older = -1  # serial of the last step from before an arming
 
-    def clear(self) -> None:
-        """Forget the published step: the controller has dropped it, or the arm is armed elsewhere."""
-        self.last = None
+    def clear(self, serial: int) -> None:
+        """Forget the published step, as where the arm is armed; no step up to `serial` may be published any more."""
+        self.last, self._older = None, serial
 
     def record(self, step: JointStep, now: float) -> None:
         """Record a step published at `now`, s, tick clock."""
@@ -58,16 +59,22 @@ class PublishedMotion:
         """
         last, before = self.last, step.before
         if last is None:
-            return True
+            return step.serial > self._older
         if last.before is None or before is None:
             return False
         periods = (step.due - last.due) / self._period
         row = round(periods) - 1  # 0: the published step; negative: before it; positive: its stop
-        ahead = last.ahead
-        positions = np.vstack([last.before.positions, last.positions, ahead.positions])
-        velocities = np.vstack([last.before.velocities, last.velocities, ahead.velocities])
-        index = min(max(row + HISTORY, 0), len(positions) - 1)
-        same = float(np.abs(before.positions[-1] - positions[index]).max()) <= ROUNDING
-        same &= float(np.abs(before.velocities[-1] - velocities[index]).max()) <= ROUNDING
-        resting = not (before.velocities[-1].any() or velocities[index].any())
+        if row < 0:
+            positions, velocities = (
+                rows[max(row, -len(rows))] for rows in (last.before.positions, last.before.velocities)
+            )
+        elif row == 0:
+            positions, velocities = last.positions, last.velocities
+        else:
+            ahead = last.ahead
+            index = min(row, ahead.rows) - 1
+            positions, velocities = ahead.positions[index], ahead.velocities[index]
+        same = float(np.abs(before.positions[-1] - positions).max()) <= ROUNDING
+        same &= float(np.abs(before.velocities[-1] - velocities).max()) <= ROUNDING
+        resting = not (before.velocities[-1].any() or velocities.any())
         return bool(same and (resting or (row >= 0 and abs(periods - round(periods)) <= OFF_GRID)))
