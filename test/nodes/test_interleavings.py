@@ -207,3 +207,26 @@ def test_a_step_that_does_not_lead_on_is_not_published(bench: Bench) -> None:
         bench.tick()
     assert bench.violations() == {}
     assert bench.control.state is SafetyState.RUN
+
+
+def test_arming_after_a_step_that_was_replaced(bench: Bench) -> None:
+    """The control thread is preempted with its step until the watchdog has stopped the arm; it is disarmed and armed."""
+    supervisor = bench.control._supervisor
+    motion = supervisor._motion
+
+    def preempted() -> None:
+        bench.now += BUDGET
+        while not motion.joints.resting:
+            bench.now += PERIOD
+            bench.control.on_deadline_missed(bench.now)
+
+    once(motion, "follow", preempted, after=True)
+    bench.tick()
+    bench.control.disarm(bench.now)
+    for _ in range(60):
+        bench.tick()
+    assert bench.control.state is SafetyState.DISARMED
+    assert bench.control.arm(bench.now) == ""
+    for _ in range(20):
+        bench.tick()
+    assert bench.violations() == {}

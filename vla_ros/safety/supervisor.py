@@ -166,6 +166,7 @@ class SafetySupervisor:
         self._braked_in_row = 0
         self._commanded = self._motion.joints.current
         self._published = PublishedMotion(timing.period)
+        self._noted = 0  # serial of the newest recorded step
 
     @property
     def state(self) -> SafetyState:
@@ -453,7 +454,10 @@ class SafetySupervisor:
         return step
 
     def _note_command(self, step: JointStep, now: float) -> None:
-        """Record a commanded step, and where it ends if no other one follows."""
+        """Record a commanded step, and where it ends if no other one follows; not one that another has replaced."""
+        if step.serial < self._noted:
+            return
+        self._noted = step.serial
         end = now + step.ahead.rows * self.period + TAIL
         self._last_command, self._last_due = (step.stop.positions[-1], end), step.due
         self._gap.command(step)
@@ -712,6 +716,8 @@ class SafetySupervisor:
         if not self.commanding:
             return SafetyDecision(machine.state, machine.reason.label, sentence, speed_scale=0.0, observation_age=age)
         step, openings = step or self._motion.joints.current, self.gripper_openings
+        if step.serial < self._commanded.serial:  # the watchdog has replaced it meanwhile
+            step = self._commanded
         self._commanded = step
         self._note_command(step, now)
         if self._monitor.state is not None:

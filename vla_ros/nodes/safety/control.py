@@ -316,9 +316,10 @@ class SafetyControl:
             # The controller has started the stop in place of this step. The next tick continues from there.
             step = self._supervisor.withdraw(step)
             message = self._messages.trajectory(step, now, self._steady(now))
-        if self._supervisor.interrupted(self._steady(now)):  # preempted since the decision: the next tick replans
+        at = self._steady(now)
+        if self._supervisor.interrupted(at):  # preempted since the decision: the next tick replans
             return
-        if not self._lockstep and not self._supervisor.may_follow(step, self._steady(now)):
+        if not self._lockstep and not self._supervisor.may_follow(step, at):
             self._sent = self._supervisor.rejoin().serial  # both threads made steps meanwhile: the stop goes on
             return
         self._publish_arm(message)
