@@ -210,7 +210,7 @@ def test_a_step_that_does_not_lead_on_is_not_published(bench: Bench) -> None:
 
 
 def test_arming_after_a_step_that_was_replaced(bench: Bench) -> None:
-    """The control thread is preempted with its step until the watchdog has stopped the arm; it is disarmed and armed."""
+    """The control thread is preempted with its step until the watchdog has stopped the arm; then it is armed anew."""
     supervisor = bench.control._supervisor
     motion = supervisor._motion
 
