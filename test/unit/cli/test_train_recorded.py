@@ -234,7 +234,7 @@ def test_demonstrations_of_the_cell_are_not_mixed_with_recorded_ones(expert, rec
         ("method: dagger\ndata: {folders: [SET]}\n", "method 'dagger' needs the workcell's expert"),
         ("model: unified\ndata: {folders: [SET], episodes: 3}\n", "nothing is collected"),
         ("data: {image_augmentation: {crop: 0.9}}\n", "change recorded data, not"),
-        ("start_from: checkpoints/pick\nmodel: unified\ndata: {folders: [SET]}\n", "'keypoint' needs labels of the named object"),
+        ("start_from: checkpoints/pick\nmodel: unified\ndata: {folders: [SET]}\n", "'keypoint' needs labels"),
     ],
 )
 def test_a_file_that_asks_for_what_recordings_cannot_give(lines, says, expert, tmp_path):
