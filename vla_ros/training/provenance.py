@@ -58,7 +58,7 @@ def bc_provenance(options: BcOptions, data: dict[str, Any], bundle: PolicyBundle
         "batch": options.batch,
         "seed": options.seed,
         "adaptation": asdict(options.adaptation),
-        "anew": list(options.reinit_modules),
+        "anew": list(options.reinit_modules),  # the key of checkpoints saved so far
         "start_from": None if options.start_from is None else weights_digest(options.start_from)[:12],
         "loop": _loop(options.loop),
     }

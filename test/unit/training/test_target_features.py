@@ -19,7 +19,7 @@ from vla_ros.models.networks.compositional import CompositionalModel
 from vla_ros.robot.contract import load_contract
 from vla_ros.training.algorithms.action_head import ActionHeadOptions, train_action_head
 from vla_ros.training.algorithms.behavioral_cloning import make_bundle
-from vla_ros.training.algorithms.target_features import ASKED, GlanceDataset
+from vla_ros.training.algorithms.target_features import ASKED, TargetFeatureDataset
 from vla_ros.training.datasets.concepts import COLOUR_NAMES, KIND_NAMES
 from vla_ros.training.datasets.image_store import varied
 from vla_ros.training.datasets.source import SeededBatches
@@ -47,9 +47,9 @@ def make(tmp_path: Path) -> Callable[..., Made]:
 
 def test_a_glance_is_what_the_eyes_say_of_the_picture(make: Callable[..., Made], tabletop_recorded: Path) -> None:
     dataset, network, _ = make(tabletop_recorded)
-    glances = GlanceDataset(dataset, network, 2, CPU)
+    features = TargetFeatureDataset(dataset, network, 2, CPU)
     generators = [np.random.default_rng(k) for k in range(5)]
-    batch = glances.rows(generators, 0)
+    batch = features.rows(generators, 0)
     again = [np.random.default_rng(k) for k in range(5)]
     steps = [int(rng.integers(dataset.count)) for rng in again]
     variants = [int(rng.integers(2)) for rng in again]
@@ -60,7 +60,7 @@ def test_a_glance_is_what_the_eyes_say_of_the_picture(make: Callable[..., Made],
         seen = network.eval().look(images, batch.target.concepts)
     for camera in ("front", "wrist"):
         for part in ("thing", "goal", "free"):
-            there, output = getattr(batch.glances[camera], part), getattr(seen[camera], part)
+            there, output = getattr(batch.features[camera], part), getattr(seen[camera], part)
             assert there.shape == output.shape
             torch.testing.assert_close(there, output, atol=2e-3, rtol=2e-3)  # kept with 11 bits
     assert batch.target.target_visible.tolist() == [[1.0] * (ASKED - 1) + [0.0]] * 5
@@ -72,7 +72,7 @@ def test_a_glance_is_what_the_eyes_say_of_the_picture(make: Callable[..., Made],
 
 def test_columns_belong_to_their_commands(make: Callable[..., Made], tabletop_recorded: Path) -> None:
     dataset, network, _ = make(tabletop_recorded)
-    batch = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(k) for k in range(6)], 0)
+    batch = TargetFeatureDataset(dataset, network, 1, CPU).rows([np.random.default_rng(k) for k in range(6)], 0)
     for row in range(6):
         step = int(np.random.default_rng(row).integers(dataset.count))
         commands = dataset.commands(step)
@@ -100,8 +100,8 @@ def test_deciding_learns_and_the_eyes_stay(make: Callable[..., Made], tabletop_r
         stays = name.split(".")[0] in ("eyes", "reader")
         assert torch.equal(weights, before[name]) == stays, name
     with torch.inference_mode():
-        batch = SeededBatches(GlanceDataset(dataset, network, 2, CPU), 16, 5).batch(0, 0, 1)
-        first, last = (m.decision_loss(batch.glances, batch.state, batch.target)[0] for m in (network, after))
+        batch = SeededBatches(TargetFeatureDataset(dataset, network, 2, CPU), 16, 5).batch(0, 0, 1)
+        first, last = (m.action_head_loss(batch.features, batch.state, batch.target)[0] for m in (network, after))
     assert last < 0.85 * first
 
 
@@ -122,39 +122,39 @@ def test_glances_are_made_once_for_each_folder_and_each_pair_of_eyes(
     make: Callable[..., Made], tabletop_recorded: Path, tabletop_later: Path
 ) -> None:
     dataset, network, _ = make(tabletop_recorded)
-    GlanceDataset(dataset, network, 1, CPU)
+    TargetFeatureDataset(dataset, network, 1, CPU)
     (made,) = dataset.places[0].glob("glances_*")
     stamp = (made / "front.glances").stat().st_mtime_ns
     both, _, _ = make(tabletop_recorded, tabletop_later)
-    grown = GlanceDataset(both, network, 1, CPU)
+    grown = TargetFeatureDataset(both, network, 1, CPU)
     assert (made / "front.glances").stat().st_mtime_ns == stamp and grown.count == both.count > dataset.count
     _, other, _ = make(tabletop_recorded, seed=1)
-    GlanceDataset(dataset, other, 1, CPU)
+    TargetFeatureDataset(dataset, other, 1, CPU)
     assert len(list(dataset.places[0].glob("glances_*"))) == 2
     (made / "front.glances").write_bytes(b"short")
     with pytest.raises(VlaError, match="5 bytes"):
-        GlanceDataset(dataset, network, 1, CPU)
+        TargetFeatureDataset(dataset, network, 1, CPU)
 
 
 def test_an_interrupted_look_is_made_again(make: Callable[..., Made], tabletop_recorded: Path) -> None:
     dataset, network, _ = make(tabletop_recorded)
-    whole = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
+    whole = TargetFeatureDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
     (made,) = dataset.places[0].glob("glances_*")
     (made / "complete").unlink()
     (made / "front.glances").write_bytes(b"half")
-    again = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
-    assert torch.equal(whole.glances["front"].thing, again.glances["front"].thing)
+    again = TargetFeatureDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
+    assert torch.equal(whole.features["front"].thing, again.features["front"].thing)
 
 
 def test_what_cannot_be_is_named(make: Callable[..., Made], tabletop_recorded: Path, tmp_path: Path) -> None:
     dataset, network, _ = make(tabletop_recorded)
     with pytest.raises(VlaError, match="0 variants"):
-        GlanceDataset(dataset, network, 0, CPU)
+        TargetFeatureDataset(dataset, network, 0, CPU)
     keypoint, _ = make_bundle(dataset, load_contract("panda"), "keypoint", {}, {})
     save_checkpoint(tmp_path / "other", build_model("keypoint", keypoint.model_config), keypoint)
     options = ActionHeadOptions(LoopOptions(steps=1), 4, 1)
     with pytest.raises(VlaError, match="holds a 'keypoint'"):
         train_action_head(dataset, tmp_path / "other", tmp_path / "out", options, CPU)
-    batch = GlanceDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
+    batch = TargetFeatureDataset(dataset, network, 1, CPU).rows([np.random.default_rng(0)], 0)
     with pytest.raises(ValueError, match="is missing"):
-        network.decision_loss(batch.glances, batch.state, replace(batch.target, goal=None))
+        network.action_head_loss(batch.features, batch.state, replace(batch.target, goal=None))

@@ -158,7 +158,7 @@ class CompositionalModel(VlaModel):
         probs = self._one_hot(concepts, next(iter(images.values())))
         return {name: eye(images[name], probs).target_features for name, eye in self.eyes.items()}
 
-    def decision_loss(
+    def action_head_loss(
         self, target_features: Mapping[str, TargetFeatures], state: Tensor, target: ModelTarget
     ) -> tuple[Tensor, dict[str, float]]:
         """Return the loss of the action head, given target features and state (B, S), without running vision.
@@ -171,7 +171,7 @@ class CompositionalModel(VlaModel):
             raise ValueError("the action head is trained on `target`, `goal` and `concepts`: one of them is missing")
         output, place = self._decide(self._one_hot(concepts, state), target_features, state)
         carried = target.target_visible * (concepts["goal_kind"] < self.config.kinds)
-        parts = _decision_losses(output, target, self.config.action)
+        parts = _action_head_losses(output, target, self.config.action)
         return total({**parts, "goal": 2.0 * _chunk_error(place, target.goal, carried)})
 
     def _one_hot(self, concepts: Mapping[str, Tensor], like: Tensor) -> dict[str, Tensor]:
@@ -222,7 +222,7 @@ class CompositionalModel(VlaModel):
         if output.target is None or target.target is None or missing:
             lacks = "`target`" if target.target is None else f"`pixels` of {missing}"
             raise ValueError(f"the compositional network is taught where the named thing is: {lacks} is missing")
-        parts = _decision_losses(output, target, self.config.action)
+        parts = _action_head_losses(output, target, self.config.action)
         for name, look in output.attention.items():
             parts[f"look_{name}"] = 0.1 * pointing_loss(look, target.pixels[name], target.target_visible)
         if target.concepts:
@@ -259,7 +259,7 @@ class CompositionalModel(VlaModel):
         return parts
 
 
-def _decision_losses(output: ModelOutput, target: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
+def _action_head_losses(output: ModelOutput, target: ModelTarget, columns: ActionColumns) -> dict[str, Tensor]:
     there = target.target_visible
     assert output.target is not None  # the caller has made sure of both targets, and the network says both
     assert output.target_visible is not None

@@ -15,7 +15,7 @@ from vla_ros.models.checkpoint import load_checkpoint, save_checkpoint, weights_
 from vla_ros.models.contract import VlaModel
 from vla_ros.models.networks.compositional import CompositionalModel
 from vla_ros.training.algorithms.behavioral_cloning import watch_training
-from vla_ros.training.algorithms.target_features import GlanceDataset, decide
+from vla_ros.training.algorithms.target_features import TargetFeatureDataset, decide
 from vla_ros.training.datasets.source import SeededBatches
 from vla_ros.training.datasets.tabletop import TabletopDataset
 from vla_ros.training.held_out import Play, held_out_episodes
@@ -34,7 +34,7 @@ class ActionHeadOptions:
     Attributes:
         loop: Options of the loop.
         batch: Number of dataset steps per update.
-        variants: See `GlanceDataset`.
+        variants: See `TargetFeatureDataset`.
         seed: Seed of the batches.
         resume: Whether to continue from the state in the checkpoint's folder.
         notes: Notes about the training in the checkpoint, in addition to its existing ones.
@@ -75,7 +75,7 @@ def train_action_head(
         data = dataset_fingerprint(dataset) | {"held_out": len(held)}
         belongs_to = action_head_provenance(options, data, weights_digest(policy))
         dataset = dataset.with_processor(bundle.processor)
-        glances = GlanceDataset(dataset.without(held) if held else dataset, network, options.variants, device)
+        features = TargetFeatureDataset(dataset.without(held) if held else dataset, network, options.variants, device)
     stays = {name: ParamGroupOptions(0) for name in STAYS}
     loop = TrainingLoop(network.trainable(), replace(options.loop, param_groups=stays), device, decide, belongs_to)
     if options.resume:
@@ -86,7 +86,7 @@ def train_action_head(
         save_checkpoint(folder, trained, replace(bundle, training=notes))
 
     watch = watch_training(dataset, options, device, out, save, loop.step)
-    loss = loop.run(SeededBatches(glances, options.batch, options.seed), out, report, held_out=watch)
+    loss = loop.run(SeededBatches(features, options.batch, options.seed), out, report, held_out=watch)
     if loop.is_main and not watch.kept:
         save(out, loop.averaged, {})
     return loss

@@ -344,4 +344,4 @@ def swap_backbones(
                 value.copy_(weights[name])
             else:
                 reinitialized.append(name)
-    return other, values, {**sources, "anew": reinitialized}
+    return other, values, {**sources, "anew": reinitialized}  # the key of saved training states

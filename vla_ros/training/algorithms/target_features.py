@@ -35,15 +35,15 @@ WHOLE = "complete"
 
 
 @dataclass(frozen=True)
-class GlanceBatch:
+class TargetFeatureBatch:
     """Target features by camera, state (B, S), and the targets of the action head."""
 
-    glances: Mapping[str, TargetFeatures]
+    features: Mapping[str, TargetFeatures]
     state: Tensor
     target: ModelTarget
 
 
-class GlanceDataset:
+class TargetFeatureDataset:
     """Target features of all steps of a dataset."""
 
     def __init__(
@@ -80,7 +80,7 @@ class GlanceDataset:
             begin += count
         there = [(p / folder, n) for p, n in zip(dataset.places, dataset.counts, strict=True) if n]
         row = (variants, 2 * ASKED * self._width + self._free)
-        self._glances = {
+        self._features = {
             c: StoredRows([(p / f"{c}.glances", n) for p, n in there], row, np.float16) for c in dataset.cameras
         }
         self._absent = StoredRows([(p / "absent", n) for p, n in there], (variants, len(CONCEPTS)), np.uint8)
@@ -93,11 +93,11 @@ class GlanceDataset:
         with (place / "absent").open("wb") as absent, tqdm(total=count, unit="step", desc="look") as bar:
             for first in range(begin, begin + count, BLOCK):
                 steps = np.arange(first, min(first + BLOCK, begin + count))
-                glances, vain = zip(
+                features, vain = zip(
                     *(self._glance(network, steps, begin, v, device) for v in range(self._variants)), strict=True
                 )
                 for camera in cameras:
-                    files[camera].write(np.stack([one[camera] for one in glances], axis=1).tobytes())
+                    files[camera].write(np.stack([one[camera] for one in features], axis=1).tobytes())
                 absent.write(np.stack(vain, axis=1).tobytes())
                 bar.update(len(steps))
         for file in files.values():
@@ -126,14 +126,14 @@ class GlanceDataset:
         table = np.concatenate([self._classes[steps], vain[:, None]], axis=1).astype(np.int64)
         return {name: torch.from_numpy(table[..., column]) for column, name in enumerate(CONCEPTS)}
 
-    def rows(self, generators: Sequence[np.random.Generator], update: int) -> GlanceBatch:
+    def rows(self, generators: Sequence[np.random.Generator], update: int) -> TargetFeatureBatch:
         """Return one step per generator, in a random variant, with all its instructions."""
         steps = self._dataset.draw(generators)
         variant = np.array([int(rng.integers(self._variants)) for rng in generators])
         each = np.arange(len(steps))
         concepts = self._concepts(steps, self._absent[steps][each, variant])
-        return GlanceBatch(
-            {camera: self._unfold(rows[steps][each, variant]) for camera, rows in self._glances.items()},
+        return TargetFeatureBatch(
+            {camera: self._unfold(rows[steps][each, variant]) for camera, rows in self._features.items()},
             self._dataset.states(steps),
             self._dataset.targets(steps, self._columns[steps], concepts),
         )
@@ -146,9 +146,9 @@ class GlanceDataset:
         )
 
 
-def decide(network: CompositionalModel, batch: GlanceBatch) -> tuple[Tensor, dict[str, float]]:
+def decide(network: CompositionalModel, batch: TargetFeatureBatch) -> tuple[Tensor, dict[str, float]]:
     """Return the loss of the action head."""
-    return network.decision_loss(batch.glances, batch.state, batch.target)
+    return network.action_head_loss(batch.features, batch.state, batch.target)
 
 
 def _eyes(network: CompositionalModel) -> str:
