@@ -97,7 +97,8 @@ def main() -> int:
                     "jitter_ms": 1e3 * jitter,
                     "rate_hz": round(1.0 / model.cycle),
                     "release": model.release.value,
-                    "replacement": model.replacement,
+                    "replacement": model.replacement.value,
+                    "phase": model.phase,
                     "velocity": round(worst["reference_velocity"], 3),
                     "acceleration": round(worst["reference_acceleration"], 3),
                 }

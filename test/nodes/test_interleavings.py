@@ -22,14 +22,19 @@ from vla_ros.safety.parameters import load_parameters
 from vla_ros.safety.watch.clock_offset import ClockOffset
 from vla_ros.safety.watch.estop import EstopSignal
 from vla_ros.safety_bench.referee.referee import Referee
-from vla_ros.safety_bench.referee.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
+from vla_ros.safety_bench.referee.trajectory_controller import (
+    Release,
+    Replacement,
+    TimedTrajectory,
+    TrajectoryControllerModel,
+)
 from vla_ros.types import ActionChunk, SafetyDecision, SafetyState
 
 CONTRACT, PARAMETERS = load_contract("panda"), load_parameters()
 PERIOD, BUDGET = PARAMETERS.timing.period, PARAMETERS.timing.tick_budget
 CONTROLLERS = (
     TrajectoryControllerModel(1000.0, Release.JAZZY),
-    TrajectoryControllerModel(500.0, Release.JAZZY, replacement=True),
+    TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.MERGED, phase=0.6),
 )
 
 

@@ -32,7 +32,12 @@ from vla_ros.safety.watch.policy import Condition
 from vla_ros.safety_bench.plants import Lie, Plant, PlantShadow
 from vla_ros.safety_bench.referee.referee import Judgement, Referee
 from vla_ros.safety_bench.referee.reference_limits import Arming
-from vla_ros.safety_bench.referee.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
+from vla_ros.safety_bench.referee.trajectory_controller import (
+    Release,
+    Replacement,
+    TimedTrajectory,
+    TrajectoryControllerModel,
+)
 from vla_ros.types import FloatArray, Instruction, InstructionKind, Pose, SafetyState
 
 NASTY = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300, 5e-324, 0.0, -0.0, 1e9, 7.0])
@@ -42,8 +47,9 @@ WIDTH = 0.02
 """Relative width of a histogram bin of durations."""
 
 CONTROLLERS = (
-    TrajectoryControllerModel(1000.0, Release.JAZZY),
-    TrajectoryControllerModel(500.0, Release.JAZZY, replacement=True),
+    TrajectoryControllerModel(1000.0),
+    TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.DEFERRED, phase=0.7),
+    TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.MERGED, phase=0.4),
 )
 """Controller models used for the check: releases differ only where a trajectory has not begun yet."""
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_ros.safety_bench.referee.trajectory_controller import Release, TimedTrajectory, TrajectoryControllerModel
+from vla_ros.safety_bench.referee.trajectory_controller import (
+    Release,
+    Replacement,
+    TimedTrajectory,
+    TrajectoryControllerModel,
+)
 
 
 def one(arrival, position, velocity=None, acceleration=None, horizon=0.1, stamp=0.0):
@@ -75,9 +80,9 @@ def test_trajectory_that_has_begun_is_followed_as_it_stands(release):
     np.testing.assert_allclose(reference.positions[:, 0], 10.0 * (reference.times - 0.98), rtol=1e-9)
 
 
-def steady(release, replacement=False, rate=1000.0):
+def steady(release, rate=1000.0):
     """The positions sent to the drive for one command every 10 ms, each 20 ms ahead on a line of 1 rad/s."""
-    model = TrajectoryControllerModel(rate, release, replacement=replacement)
+    model = TrajectoryControllerModel(rate, release)
     commands = [one(1.0 + 0.01 * k, 0.01 * k + 0.02, 1.0, 0.0, 0.02) for k in range(50)]
     reference = model.follow(commands, REST, 1.5)
     return np.diff(reference.positions[:, 0])[300:400] * rate
@@ -109,9 +114,9 @@ def points(k, stamp):
     )
 
 
-def test_replacement_follows_a_stamp_that_is_to_come_and_no_other():
+def test_merging_follows_a_stamp_that_is_to_come_and_no_other():
     """With a stamp between arrival and the next point both modes give the line; a past stamp is played from now on."""
-    model = TrajectoryControllerModel(1000.0, replacement=True)
+    model = TrajectoryControllerModel(1000.0, replacement=Replacement.MERGED)
     coming = model.follow([points(k, 1.0 + 0.01 * k + 0.007) for k in range(20)], REST - 0.03, 1.2)
     np.testing.assert_allclose(np.diff(coming.positions[5:, 0]), 1e-3, rtol=1e-6)
     past = model.follow([points(k, 1.0 + 0.01 * k - 0.003) for k in range(20)], REST - 0.03, 1.2)
@@ -121,14 +126,48 @@ def test_replacement_follows_a_stamp_that_is_to_come_and_no_other():
     np.testing.assert_allclose(np.diff(still.positions[5:, 0]), 1e-3, rtol=1e-6)
 
 
-def test_replacement_keeps_old_points_before_the_stamp():
+def test_merging_keeps_old_points_before_the_stamp():
     """A new trajectory that begins 0.1 s later: until then the old one is followed, one cycle late."""
     old = several(1.0, 0.0, [0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [1.0, 1.0, 0.0], [0.0] * 3)
     new = several(1.05, 1.155, [0.1], [0.0], [0.0], [0.0])
-    reference = TrajectoryControllerModel(1000.0, replacement=True).follow([old, new], REST, 1.4)
+    reference = TrajectoryControllerModel(1000.0, replacement=Replacement.MERGED).follow([old, new], REST, 1.4)
     index = int(np.argmin(np.abs(reference.times - 1.12)))
     assert reference.positions[index, 0] == pytest.approx(0.12, abs=3e-3)
     assert reference.positions[-1, 0] == 0.0
+
+
+def test_deferral_follows_the_old_trajectory_until_the_stamp():
+    """The old line of 1 rad/s until the first update after 1.0553 s, 1.056 s; from there on the new one, as it is."""
+    old = several(1.0, 1.0, [0.0, 0.2], [0.0, 0.2], [1.0, 1.0], [0.0] * 2)
+    new = several(1.02, 1.0553, [-0.0553, 0.1447], [0.3, 0.5], [1.0, 1.0], [0.0] * 2)
+    reference = TrajectoryControllerModel(1000.0, replacement=Replacement.DEFERRED).follow([old, new], REST, 1.15)
+    assert at(reference, 1.056)[0] == pytest.approx(0.056, abs=1e-9)
+    assert at(reference, 1.057)[0] == pytest.approx(0.357, abs=1e-9)
+
+
+def test_deferral_starts_a_stamp_of_the_past_at_once():
+    old = several(1.0, 1.0, [0.0, 0.2], [0.0, 0.2], [1.0, 1.0], [0.0] * 2)
+    new = several(1.02, 1.01, [-0.01, 0.19], [0.3, 0.5], [1.0, 1.0], [0.0] * 2)
+    reference = TrajectoryControllerModel(1000.0, replacement=Replacement.DEFERRED).follow([old, new], REST, 1.1)
+    assert at(reference, 1.02)[0] == pytest.approx(0.02, abs=1e-9)
+    assert at(reference, 1.021)[0] == pytest.approx(0.321, abs=1e-9)
+
+
+def test_deferral_forgets_a_waiting_trajectory_when_the_next_one_comes():
+    """Stamps 13 ms ahead, one trajectory every 10 ms: each takes the place of the one before, and none begins."""
+    model = TrajectoryControllerModel(1000.0, replacement=Replacement.DEFERRED)
+    first = several(1.0, 0.0, [0.0, 0.2], [0.0, 0.2], [1.0, 1.0], [0.0] * 2)
+    later = [
+        several(1.01 + 0.01 * k, 1.023 + 0.01 * k, [0.0, 0.2], [5.0, 5.0], [0.0] * 2, [0.0] * 2) for k in range(10)
+    ]
+    reference = model.follow([first, *later], REST, 1.2)
+    assert at(reference, 1.11)[0] == pytest.approx(0.11, abs=1e-9)
+    assert at(reference, 1.12)[0] == 5.0
+
+
+def test_phase_moves_the_updates_within_a_cycle():
+    reference = TrajectoryControllerModel(1000.0, Release.EXACT, phase=0.25).follow([one(1.0, 1.0, 0.0)], REST, 1.2)
+    assert at(reference, 1.05025)[0] == pytest.approx(0.5, abs=1e-9)
 
 
 def test_trajectory_overtaken_within_a_cycle_is_never_seen():

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from vla_ros.robot.contract import load_contract
-from vla_ros.safety.motion.command_trajectory import MARGIN, TAIL, command_trajectory, lead
+from vla_ros.safety.motion.command_trajectory import (
+    CYCLE,
+    MARGIN,
+    TAIL,
+    command_trajectory,
+    lead,
+)
 from vla_ros.safety.motion.joint_motion import HISTORY, JointMotion
 
 JOINTS = load_contract("panda").joints
@@ -42,15 +48,24 @@ def test_rows_are_at_their_times_whenever_it_is_published(late):
     assert (np.diff(sent.times) > 0.0).all()
 
 
-@pytest.mark.parametrize("late", [0.0, 3e-4, 0.002, 0.0049])
-def test_the_stamp_is_still_to_come_and_the_step_behind_it(late):
+@pytest.mark.parametrize("late", [0.0, 3e-4, 0.002, 0.005])
+def test_the_stamp_is_a_cycle_before_the_rows_part_however_late_within_the_budget(late):
     _, steps = moving()
     published = steps[-1].due - lead(0.01, 0.005) + late
     sent = command_trajectory(steps[-1], 0.01, published)
+    assert sent.stamp == pytest.approx(steps[-2].due - CYCLE)
     assert sent.stamp - published >= MARGIN - 1e-9
-    assert sent.stamp < steps[-1].due
     assert sent.times[0] < 0.0
-    assert np.isclose(sent.times, 0.0, atol=1e-9).any()  # on the grid
+
+
+@pytest.mark.parametrize("late", [0.006, 0.03])
+def test_a_late_row_of_the_known_stop_still_has_a_stamp_to_come(late):
+    motion, _ = moving()
+    step = motion.brake()
+    published = step.due - lead(0.01, 0.005) + late
+    sent = command_trajectory(step, 0.01, published)
+    assert sent.stamp == pytest.approx(published + MARGIN)
+    np.testing.assert_allclose(sent.stamp + sent.times[sent.step], step.due, atol=1e-9)
 
 
 def test_while_braking_what_has_been_braked_is_past_and_the_rest_is_ahead():

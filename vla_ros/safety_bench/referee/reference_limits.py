@@ -19,6 +19,7 @@ from vla_ros.robot.contract import JointContract
 from vla_ros.safety_bench.referee.trajectory_controller import (
     Reference,
     Release,
+    Replacement,
     TimedTrajectory,
     TrajectoryControllerModel,
 )
@@ -60,13 +61,18 @@ class Arming:
 
 
 CONTROLLERS = (
-    TrajectoryControllerModel(500.0, Release.JAZZY),
-    TrajectoryControllerModel(1000.0, Release.JAZZY),
-    TrajectoryControllerModel(1000.0, Release.HUMBLE),
-    TrajectoryControllerModel(500.0, Release.JAZZY, replacement=True),
-    TrajectoryControllerModel(1000.0, Release.JAZZY, replacement=True),
+    TrajectoryControllerModel(500.0),
+    TrajectoryControllerModel(500.0, phase=0.7),
+    TrajectoryControllerModel(1000.0),
+    TrajectoryControllerModel(1000.0, Release.HUMBLE, phase=0.3),
+    TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.DEFERRED),
+    TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.DEFERRED, phase=0.9),
+    TrajectoryControllerModel(1000.0, Release.JAZZY, Replacement.DEFERRED, phase=0.5),
+    TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.MERGED),
+    TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.MERGED, phase=0.6),
+    TrajectoryControllerModel(1000.0, Release.JAZZY, Replacement.MERGED, phase=0.4),
 )
-"""Controllers with which a command form must work, all of them."""
+"""Controllers with which a command form must work, all of them; their cycles and the ticks are not aligned."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,12 @@ Independent of the safety layer and of the simulator's controller. Written after
   trajectory whose first point is already due is followed as is, with neither effect.
 * Segments are quintic where both ends have accelerations, cubic where both have velocities, linear otherwise.
 * After the last point its position is held.
-* `allow_trajectory_replacement` (Rolling only): while a trajectory of more than one point is followed, a new one is
-  blended with it. A past stamp counts as none; with a future stamp the old points before that stamp stay, one cycle
-  later than they were due, and the state of the old trajectory at the stamp becomes a point, too.
+* `allow_trajectory_replacement` (after Jazzy; `Replacement`). In 6.8 and 6.9 a trajectory with a future stamp takes
+  effect at the first update from that stamp on; until then the old one is followed, and a newer trajectory takes the
+  place of the waiting one. After 6.9 (ros2_controllers pull request 2419), while a trajectory of more than one point
+  is followed, a new one is merged with it on arrival: a past stamp counts as none; with a future stamp the old points
+  before that stamp stay, one cycle later than they were due, and the state of the old trajectory at the stamp becomes
+  a point, too.
 """
 
 from __future__ import annotations
@@ -37,6 +40,14 @@ class Release(Enum):
     HUMBLE = "humble"
     JAZZY = "jazzy"
     EXACT = "exact"
+
+
+class Replacement(Enum):
+    """Effect of a new trajectory on the one that is followed."""
+
+    NONE = "none"
+    DEFERRED = "deferred"
+    MERGED = "merged"
 
 
 @dataclass(frozen=True)
@@ -84,9 +95,15 @@ class _Knot:
 class TrajectoryControllerModel:
     """Samples the reference of one controller at its update rate."""
 
-    def __init__(self, rate: float = 1000.0, release: Release = Release.JAZZY, *, replacement: bool = False) -> None:
-        """Update `rate` times a second; `replacement` is `allow_trajectory_replacement`."""
-        self.cycle, self.release, self.replacement = 1.0 / rate, release, replacement
+    def __init__(
+        self,
+        rate: float = 1000.0,
+        release: Release = Release.JAZZY,
+        replacement: Replacement = Replacement.NONE,
+        phase: float = 0.0,
+    ) -> None:
+        """Update `rate` times a second, `phase` of a cycle after the full ones."""
+        self.cycle, self.release, self.replacement, self.phase = 1.0 / rate, release, replacement, phase
 
     def follow(self, trajectories: Sequence[TimedTrajectory], start: FloatArray, until: float) -> Reference:
         """Return the reference from the first arrival to `until`, s.
@@ -102,27 +119,45 @@ class TrajectoryControllerModel:
         arrivals = np.array([trajectory.arrival for trajectory in trajectories])
         if len(arrivals) == 0 or (np.diff(arrivals) < 0.0).any():
             raise ValueError(f"expected trajectories in the order of arrival, got arrivals {arrivals}")
-        first = int(np.ceil(arrivals[0] / self.cycle - 1e-6))
-        updates = np.ceil(arrivals / self.cycle - 1e-6).astype(int)
-        last = max(int(np.floor(until / self.cycle)), updates[-1])
+        first = self._update(arrivals[0])
         rest = np.zeros_like(start)
-        knots = [_Knot((first - 1) * self.cycle, np.array(start, dtype=np.float64), rest, rest)]
+        knots = [_Knot((first - 1 + self.phase) * self.cycle, np.array(start, dtype=np.float64), rest, rest)]
         commanded = (knots[0].position, rest, rest)
         pieces: list[tuple[FloatArray, ...]] = []
         nontrivial = False
-        for k, trajectory in enumerate(trajectories):
-            begin, end = updates[k], updates[k + 1] if k + 1 < len(updates) else last + 1
-            if end <= begin:  # the next one arrived before the update: this one is never seen
-                continue
-            now = begin * self.cycle
-            knots = self._replace(knots, trajectory, now, commanded, nontrivial)
+        effects = self._effects(trajectories)
+        last = max(int(np.floor(until / self.cycle - self.phase)), effects[-1][0])
+        ends = [begin for begin, _ in effects[1:]] + [last + 1]
+        for (begin, trajectory), end in zip(effects, ends, strict=True):
+            knots = self._replace(knots, trajectory, (begin + self.phase) * self.cycle, commanded, nontrivial)
             nontrivial = len(knots) > 2
-            times = np.arange(begin, end) * self.cycle
+            times: FloatArray = (np.arange(begin, end, dtype=np.float64) + self.phase) * self.cycle
             ahead = self.cycle if self.release is Release.JAZZY else 0.0
             samples = _sample(knots, times + ahead)
             pieces.append((times + ahead, *samples))
             commanded = tuple(rows[-1] for rows in samples[:3])
         return Reference(*(np.concatenate(rows) for rows in zip(*pieces, strict=True)))
+
+    def _update(self, time: float) -> int:
+        """Return the number of the first update at or after `time`, s."""
+        return int(np.ceil(time / self.cycle - self.phase - 1e-6))
+
+    def _effects(self, trajectories: Sequence[TimedTrajectory]) -> list[tuple[int, TimedTrajectory]]:
+        """Return the trajectories that take effect, each with its update; one overtaken before it is left out."""
+        effects: dict[int, TimedTrajectory] = {}
+        waiting: tuple[int, TimedTrajectory] | None = None
+        received = {self._update(trajectory.arrival): trajectory for trajectory in trajectories}
+        for update, trajectory in received.items():
+            if waiting is not None and waiting[0] < update:
+                effects[waiting[0]] = waiting[1]
+            waiting = None
+            if self.replacement is Replacement.DEFERRED:
+                waiting = max(self._update(trajectory.stamp), update), trajectory
+            else:
+                effects[update] = trajectory
+        if waiting is not None:
+            effects[waiting[0]] = waiting[1]
+        return list(effects.items())
 
     def _replace(
         self,
@@ -133,7 +168,7 @@ class TrajectoryControllerModel:
         nontrivial: bool,
     ) -> list[_Knot]:
         """Return the knots of the trajectory that takes effect at `now`; the first is the state before it."""
-        if self.replacement and nontrivial:
+        if self.replacement is Replacement.MERGED and nontrivial:
             points = self._blended(knots, new, now)
         else:
             points = _points(new, now if new.stamp == 0.0 else new.stamp)
