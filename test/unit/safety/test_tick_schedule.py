@@ -1,4 +1,4 @@
-"""Ticks of 10 ms on a grid, late by 5 ms at most; a step is due 10 + 5 + 3 + 2 ms after its tick."""
+"""Ticks of 10 ms on a grid, late by 5 ms at most; a step is due 10 + 5 + 3 ms after its tick."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from vla_ros.safety.watch.tick_schedule import TickSchedule
 
-DUE = 7.020
+DUE = 7.018
 """Of the step that was made in the tick at 7.000 s: the next tick is due at 7.010 s."""
 
 

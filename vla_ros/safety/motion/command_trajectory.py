@@ -1,20 +1,23 @@
 """Converts a step of the safety layer to a trajectory that controllers follow within the limits despite jitter.
 
     tick k is due at     t_0 + k * period                       (`TickSchedule`)
-    step k is due at     its tick + one period + tick_budget + MARGIN + CYCLE
-    stamp                one period + CYCLE before its step is due, but at least MARGIN after the publication
+    step k is due at     its tick + one period + tick_budget + MARGIN
+    stamp                one period + CYCLE before its step is due, but at least CYCLE + TRANSPORT after the publication
     points               the HISTORY rows before (those due before the stamp have negative times), step k, the known
                          stop after it, and its end repeated
 
 All rows are due on one time grid, so the time of arrival does not matter: a controller follows the newest trajectory
 that has begun. Without a further one it follows the known stop to its end, and the layer counts missed ticks as rows
 of that stop. The rows of a step differ from those of the one before from one period before its due time on, and the
-controller samples its reference one cycle ahead: that is its last chance, hence the stamp. Points carry accelerations:
-the splines of joint_trajectory_controller are then quintic.
+controller samples its reference one cycle ahead; so it must begin by then. Points carry accelerations: the splines of
+joint_trajectory_controller are then quintic.
 
 With `allow_trajectory_replacement` it begins no trajectory before its stamp (ros2_controllers 6.8 and 6.9; a newer
-trajectory then takes the place of one that waits), or plays one whose stamp has passed from its arrival on (later
-versions): hence a stamp that is still to come, and less than a period ahead wherever `tick_budget` + MARGIN is less.
+trajectory then takes the place of one that waits): hence a stamp less than a period ahead, and a cycle before the rows
+differ where there is time for it. Later versions play a trajectory whose stamp has passed at the first update after its
+arrival from then on, hence a stamp that is still to come; and they delay rows that the trajectory before has between
+the update before and the stamp, hence none there: a tick in time is at least one cycle after a row where
+`tick_budget` + MARGIN + CYCLE is at most one period.
 """
 
 from __future__ import annotations
@@ -26,11 +29,14 @@ import numpy as np
 from vla_ros.safety.motion.joint_motion import JointStep, Rows
 from vla_ros.types import FloatArray
 
-MARGIN = 3e-3
-"""Minimum lead of a stamp over the publication, s: transport takes less."""
-
 CYCLE = 2e-3
 """Longest cycle of a controller, s: its update rate must be at least 500 Hz."""
+
+TRANSPORT = 0.5e-3
+"""Usual time from a publication to the controller's receipt, s."""
+
+MARGIN = 3e-3
+"""Minimum time from the publication to the motion towards the step, s: transport and a cycle take less."""
 
 TAIL = 0.2
 """Time for which the trajectory holds the end of a stop, s: a trajectory that ended in the past is rejected."""
@@ -66,14 +72,10 @@ class CommandTrajectory:
 def lead(period: float, tick_budget: float) -> float:
     """Return the delay from a tick to the due time of its step, s.
 
-    A tick that is late by `tick_budget` s is still in time.
+    The controller starts towards the step one period before, and must have the trajectory by then: a tick that is late
+    by `tick_budget` s is still in time.
     """
-    return period + tick_budget + MARGIN + CYCLE
-
-
-def deadline(step: JointStep, period: float) -> float:
-    """Return the latest time at which the controller must begin the trajectory of a step, s on the tick clock."""
-    return step.due - period - CYCLE
+    return period + tick_budget + MARGIN
 
 
 def command_trajectory(step: JointStep, period: float, published: float) -> CommandTrajectory:
@@ -88,7 +90,7 @@ def command_trajectory(step: JointStep, period: float, published: float) -> Comm
     ahead = step.ahead
     chosen = _chosen(ahead.rows, period)
     numbers = np.concatenate([np.arange(-past.rows, 1), chosen + 1])
-    stamp = max(deadline(step, period), published + MARGIN)
+    stamp = max(step.due - period - CYCLE, published + CYCLE + TRANSPORT)
     tail = ahead.rows + TAIL / period
     positions, velocities, accelerations = (
         np.vstack([before, now[None], after[chosen], after[-1:]])

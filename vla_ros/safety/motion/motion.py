@@ -25,7 +25,7 @@ from vla_ros.robot.differential_ik import DifferentialIK
 from vla_ros.robot.kinematics import Kinematics
 from vla_ros.safety.motion.cartesian_filter import CartesianFilter
 from vla_ros.safety.motion.collision import Approaches, CollisionModel
-from vla_ros.safety.motion.command_trajectory import MARGIN, deadline
+from vla_ros.safety.motion.command_trajectory import MARGIN
 from vla_ros.safety.motion.envelope import Envelope
 from vla_ros.safety.motion.joint_filter import JointFilter, approach_speeds
 from vla_ros.safety.motion.joint_motion import HISTORY, TOLERANCE, JointMotion, JointStep, planned_velocity
@@ -198,7 +198,7 @@ class Motion:
 
     def too_late(self, step: JointStep, now: float) -> bool:
         """Return whether a trajectory with `step` published at `now`, s, would reach its controller too late."""
-        return self._schedule is not None and not step.resting and now + MARGIN > deadline(step, self._period) + EPSILON
+        return self._schedule is not None and not step.resting and now + MARGIN > step.due - self._period + EPSILON
 
     def withdraw(self, step: JointStep) -> JointStep:
         """Replace `step` by the next row of the stop known before it, and return that; any other step is kept."""
