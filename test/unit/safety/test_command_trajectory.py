@@ -68,6 +68,21 @@ def test_a_late_row_of_the_known_stop_still_has_a_stamp_to_come(late):
     np.testing.assert_allclose(sent.stamp + sent.times[sent.step], step.due, atol=1e-9)
 
 
+def test_a_trajectory_that_may_still_wait_is_begun_when_it_was_to_begin():
+    """The next tick comes 4 ms early: a controller that waits for the stamp of the last one forgets it."""
+    motion, _ = moving()
+    first = motion.current
+    begun = command_trajectory(first, 0.01, first.due - lead(0.01, 0.005) + 0.004)
+    step = motion.brake()
+    published = begun.stamp - 0.002
+    assert command_trajectory(step, 0.01, published).stamp > begun.stamp + 0.005
+    sent = command_trajectory(step, 0.01, published, begun.stamp)
+    assert sent.stamp == begun.stamp
+    np.testing.assert_allclose(sent.stamp + sent.times[sent.step], step.due, atol=1e-9)
+    late = begun.stamp + 0.001
+    assert command_trajectory(step, 0.01, late, begun.stamp).stamp == command_trajectory(step, 0.01, late).stamp
+
+
 def test_while_braking_what_has_been_braked_is_past_and_the_rest_is_ahead():
     motion, _ = moving()
     motion.brake()

@@ -201,6 +201,8 @@ class SafetyControl:
         """Publish the next row of the known stop because this tick's command is late; for the watchdog's thread."""
         with self._turn:
             now = max(now, self._steady(now))  # it may have waited for the lock
+            if not now - self.command_due >= self._parameters.timing.tick_budget:
+                return  # published while it waited: the next row would be that of the tick after
             taken = self._supervisor.watchdog_brake(now, self._sent)
             if taken is None:
                 return

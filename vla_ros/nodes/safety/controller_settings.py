@@ -49,8 +49,7 @@ def objections(settings: Mapping[str, Any], joints: Sequence[str]) -> list[str]:
         )
     if settings.get(REPLACEMENT) is True:
         said.append(
-            f"{REPLACEMENT} is true: a late command would be played from its arrival on, and at high "
-            "tick rates the controller may begin none at all; set it to false"
+            f"{REPLACEMENT} is true: versions after 6.9 would play a late command from its arrival on; set it to false"
         )
     timeout, goal_time = settings.get(TIMEOUT), settings.get(GOAL_TIME, 0.0)
     if timeout is not None and not timeout > goal_time:

@@ -40,11 +40,14 @@ class CommandMessages:
         """Create messages for the joints `names`, with ticks `period` s apart."""
         self._names, self._period, self.clock = names, period, clock
         self.offset = ClockOffset()
+        self._stamp = -np.inf  # of the last trajectory, s on the tick clock
 
     def trajectory(self, step: JointStep, tick: float, published: float) -> JointTrajectory:
         """Return the message of a step; its tick and publication times `tick` and `published`, s, share one clock."""
         if self.clock is CommandClock.SYSTEM:
-            return self._on_grid(command_trajectory(step, self._period, published))
+            sent = command_trajectory(step, self._period, published, self._stamp)
+            self._stamp = sent.stamp
+            return self._on_grid(sent)
         return self.point(self._names, step.positions.tolist(), step.velocities.tolist(), tick)
 
     def point(
