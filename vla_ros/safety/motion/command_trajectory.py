@@ -78,9 +78,7 @@ def lead(period: float, tick_budget: float) -> float:
     return period + tick_budget + MARGIN
 
 
-def command_trajectory(
-    step: JointStep, period: float, published: float, waiting: float = -np.inf
-) -> CommandTrajectory:
+def command_trajectory(step: JointStep, period: float, published: float, waiting: float = -np.inf) -> CommandTrajectory:
     """Return the trajectory of a step.
 
     Args:
