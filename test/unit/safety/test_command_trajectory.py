@@ -79,6 +79,10 @@ def test_a_trajectory_that_may_still_wait_is_begun_when_it_was_to_begin():
     sent = command_trajectory(step, 0.01, published, begun.stamp)
     assert sent.stamp == begun.stamp
     np.testing.assert_allclose(sent.stamp + sent.times[sent.step], step.due, atol=1e-9)
+    assert (
+        command_trajectory(step, 0.01, published, begun.stamp + 0.5).stamp
+        == command_trajectory(step, 0.01, published).stamp
+    )
     late = begun.stamp + 0.001
     assert command_trajectory(step, 0.01, late, begun.stamp).stamp == command_trajectory(step, 0.01, late).stamp
 

@@ -85,14 +85,16 @@ def command_trajectory(step: JointStep, period: float, published: float, waiting
         step: Step with its past rows.
         period: Tick period, s.
         published: Time of publication, s on the tick clock.
-        waiting: Stamp of the trajectory before, s on the tick clock. If it is still to come, a controller may wait for
-            it, and begins this trajectory in its place.
+        waiting: Stamp of the trajectory before, s on the tick clock. While it is still to come, a controller may wait
+            for it, and forgets that trajectory; this one then begins no later.
     """
     past = step.before or Rows(*(rows[None][:0] for rows in (step.positions, step.velocities, step.accelerations)))
     ahead = step.ahead
     chosen = _chosen(ahead.rows, period)
     numbers = np.concatenate([np.arange(-past.rows, 1), chosen + 1])
-    stamp = waiting if waiting > published else max(step.due - period - CYCLE, published + CYCLE + TRANSPORT)
+    stamp = max(step.due - period - CYCLE, published + CYCLE + TRANSPORT)
+    if published < waiting < stamp:
+        stamp = waiting
     tail = ahead.rows + TAIL / period
     positions, velocities, accelerations = (
         np.vstack([before, now[None], after[chosen], after[-1:]])
