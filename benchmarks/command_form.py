@@ -23,7 +23,7 @@ from vla_ros.safety.motion.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters, load_parameters
 from vla_ros.safety.selftest.shadow import Shadow
 from vla_ros.safety_bench.fuzz import timed_trajectory
-from vla_ros.safety_bench.referee.reference_limits import CONTROLLERS, judge_reference
+from vla_ros.safety_bench.referee.reference_limits import CONTROLLERS, MERGING, judge_reference
 from vla_ros.safety_bench.referee.trajectory_controller import TimedTrajectory
 
 JITTERS = (0.0, 3e-4, 1e-3, 3e-3)
@@ -90,7 +90,7 @@ def main() -> int:
             rng = np.random.default_rng(1)
             late = np.minimum(np.abs(rng.normal(0.0, jitter, len(steps))), LATEST).tolist()
             trajectories = make(steps, late, period)
-            for model in CONTROLLERS:
+            for model in (*CONTROLLERS, *MERGING):
                 worst = judge_reference(trajectories, contract.joints, start, model).worst
                 row = {
                     "form": form,

@@ -35,7 +35,6 @@ PERIOD, BUDGET = PARAMETERS.timing.period, PARAMETERS.timing.tick_budget
 CONTROLLERS = (
     TrajectoryControllerModel(1000.0, Release.JAZZY),
     TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.DEFERRED, phase=0.2),
-    TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.MERGED, phase=0.6),
 )
 
 

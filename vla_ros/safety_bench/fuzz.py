@@ -48,8 +48,8 @@ WIDTH = 0.02
 
 CONTROLLERS = (
     TrajectoryControllerModel(1000.0),
+    TrajectoryControllerModel(500.0, phase=0.4),
     TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.DEFERRED, phase=0.7),
-    TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.MERGED, phase=0.4),
 )
 """Controller models used for the check: releases differ only where a trajectory has not begun yet."""
 

@@ -136,6 +136,15 @@ def test_merging_keeps_old_points_before_the_stamp():
     assert reference.positions[-1, 0] == 0.0
 
 
+def test_merged_points_out_of_order_are_searched_from_the_first_on():
+    """The old point due at 1.1 s stays, one cycle late, before points from 1.05 s on: they count from 1.101 s on."""
+    old = several(1.0, 0.0, [0.0, 0.1, 0.3], [0.0, 0.1, 0.3], [1.0] * 3, [0.0] * 3)
+    new = several(1.02, 1.155, [-0.105, 0.145], [5.05, 5.3], [1.0] * 2, [0.0] * 2)
+    reference = TrajectoryControllerModel(1000.0, replacement=Replacement.MERGED).follow([old, new], REST, 1.2)
+    assert at(reference, 1.1)[0] == pytest.approx(0.1, abs=2e-3)
+    assert at(reference, 1.102)[0] == pytest.approx(5.102, abs=1e-9)
+
+
 def test_deferral_follows_the_old_trajectory_until_the_stamp():
     """The old line of 1 rad/s until the first update after 1.0553 s, 1.056 s; from there on the new one, as it is."""
     old = several(1.0, 1.0, [0.0, 0.2], [0.0, 0.2], [1.0, 1.0], [0.0] * 2)

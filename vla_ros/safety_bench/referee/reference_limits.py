@@ -68,11 +68,16 @@ CONTROLLERS = (
     TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.DEFERRED),
     TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.DEFERRED, phase=0.9),
     TrajectoryControllerModel(1000.0, Release.JAZZY, Replacement.DEFERRED, phase=0.5),
+)
+"""Controllers with which commands must stay within the limits, all of them; their cycles and the ticks are not
+aligned."""
+
+MERGING = (
     TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.MERGED),
     TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.MERGED, phase=0.6),
     TrajectoryControllerModel(1000.0, Release.JAZZY, Replacement.MERGED, phase=0.4),
 )
-"""Controllers with which a command form must work, all of them; their cycles and the ticks are not aligned."""
+"""Controllers for which that holds only while no command is late: the preflight refuses them."""
 
 
 @dataclass(frozen=True)

@@ -216,8 +216,7 @@ def _sample(knots: list[_Knot], times: FloatArray) -> tuple[FloatArray, FloatArr
     due = np.array([knot.time for knot in knots])
     shape = (len(times), len(knots[0].position))
     out = tuple(np.zeros(shape) for _ in range(4))
-    # The controller uses the first segment that contains the time; times of points increase.
-    index = np.searchsorted(due[1:], times + CLOCK_SLACK, side="right")
+    index = _segments(due[1:], times + CLOCK_SLACK)
     for segment in np.unique(index).tolist():
         chosen = index == segment
         if segment == len(knots) - 1:
@@ -226,6 +225,18 @@ def _sample(knots: list[_Knot], times: FloatArray) -> tuple[FloatArray, FloatArr
         for rows, values in zip(out, _segment(knots[segment], knots[segment + 1], times[chosen]), strict=True):
             rows[chosen] = values
     return out  # type: ignore[return-value]
+
+
+def _segments(due: FloatArray, times: FloatArray) -> np.ndarray:
+    """Return the segment of each of `times` (k,): 0 before the first point, i between point i and the next one.
+
+    It is the first segment that contains the time; points of a merged trajectory need not be in order.
+    """
+    if (np.diff(due) > 0.0).all():
+        return np.searchsorted(due, times, side="right")
+    within = (due[:-1, None] <= times) & (times < due[1:, None])
+    found = np.where(within.any(axis=0), within.argmax(axis=0) + 1, len(due))
+    return np.where(times < due[0], 0, found)
 
 
 def _segment(a: _Knot, b: _Knot, times: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
