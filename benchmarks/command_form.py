@@ -22,7 +22,7 @@ from vla_ros.safety.motion.command_trajectory import lead
 from vla_ros.safety.motion.joint_motion import JointStep
 from vla_ros.safety.parameters import SafetyParameters, load_parameters
 from vla_ros.safety.selftest.shadow import Shadow
-from vla_ros.safety_bench.fuzz import timed_trajectory
+from vla_ros.safety_bench.fuzz import timed_trajectories
 from vla_ros.safety_bench.referee.reference_limits import CONTROLLERS, MERGING, judge_reference
 from vla_ros.safety_bench.referee.trajectory_controller import TimedTrajectory
 
@@ -69,7 +69,8 @@ def one_point(steps: list[JointStep], late: list[float], period: float) -> list[
 def on_grid(steps: list[JointStep], late: list[float], period: float) -> list[TimedTrajectory]:
     """Return the safety node's trajectories, each published with its delay after its tick."""
     ahead = lead(period, LATEST)
-    return [timed_trajectory(step, period, step.due - ahead + delay) for step, delay in zip(steps, late, strict=True)]
+    published = [(step, step.due - ahead + delay) for step, delay in zip(steps, late, strict=True)]
+    return timed_trajectories(published, period)
 
 
 FORMS = {"one point on arrival": one_point, "points on a grid": on_grid}

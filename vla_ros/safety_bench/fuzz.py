@@ -12,7 +12,7 @@ import contextlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -241,10 +241,8 @@ def judge_run(referee: Referee, shadow: PlantShadow, armings: list[Arming]) -> J
         rows = slice(shadow.marks[first], shadow.marks[end - 1] + 1)
         judgement.add(referee.judge(np.array(shadow.commands[rows]), np.array(shadow.all_openings[rows])))
         late = np.minimum(np.abs(jitter.normal(0.0, JITTER, len(session))), shadow.parameters.timing.tick_budget)
-        trajectories += [
-            timed_trajectory(step, shadow.period, now + delay)
-            for (now, step), delay in zip(session, late.tolist(), strict=True)
-        ]
+        published = [(step, now + delay) for (now, step), delay in zip(session, late.tolist(), strict=True)]
+        trajectories += timed_trajectories(published, shadow.period)
     timed = (
         referee.judge_trajectories(trajectories, armings=armings, start=shadow.commands[0], controllers=CONTROLLERS)
         if trajectories
@@ -255,12 +253,16 @@ def judge_run(referee: Referee, shadow: PlantShadow, armings: list[Arming]) -> J
     return judgement
 
 
-def timed_trajectory(step: JointStep, period: float, published: float) -> TimedTrajectory:
-    """Return the trajectory that a controller receives for a step published at `published`, s."""
-    sent = command_trajectory(step, period, published)
-    return TimedTrajectory(
-        published + LATENCY, sent.stamp, sent.times, sent.positions, sent.velocities, sent.accelerations
-    )
+def timed_trajectories(published: Iterable[tuple[JointStep, float]], period: float) -> list[TimedTrajectory]:
+    """Return the trajectories that a controller receives for steps with their times of publication, s, in order."""
+    received, waiting = [], -np.inf
+    for step, at in published:
+        sent = command_trajectory(step, period, at, waiting)
+        waiting = sent.stamp
+        received.append(
+            TimedTrajectory(at + LATENCY, sent.stamp, sent.times, sent.positions, sent.velocities, sent.accelerations)
+        )
+    return received
 
 
 class Gremlin:

@@ -11,7 +11,7 @@ from vla_ros.robot.contract import load_contract
 from vla_ros.safety.motion.command_trajectory import lead
 from vla_ros.safety.motion.joint_motion import JointMotion
 from vla_ros.safety.parameters import load_parameters
-from vla_ros.safety_bench.fuzz import timed_trajectory
+from vla_ros.safety_bench.fuzz import timed_trajectories
 from vla_ros.safety_bench.plants import Lie, Plant, PlantShadow
 from vla_ros.safety_bench.referee.referee import Referee
 from vla_ros.safety_bench.referee.reference_limits import Arming
@@ -51,7 +51,13 @@ def motion(contract, rows=60, speed=0.4):
 
 
 def streamed(steps, late=lambda: 0.0):
-    return [timed_trajectory(step, PERIOD, step.due - LEAD + late()) for step in steps]
+    return timed_trajectories([(step, step.due - LEAD + late()) for step in steps], PERIOD)
+
+
+def early_and_late():
+    """A lateness from 2.4 ms early to the budget, anew for each tick."""
+    rng = np.random.default_rng(5)
+    return lambda: float(rng.uniform(-2.4e-3, BUDGET))
 
 
 def test_standing_still_violates_nothing(referee, contract):
@@ -70,6 +76,14 @@ def test_points_on_a_grid_are_within_limits_whatever_the_jitter(referee, contrac
         judgement = referee.judge_trajectories(trajectories, start=contract.joints.home)
         assert found(judgement) == {}, jitter
         assert judgement.worst["reference_acceleration"] > 0.4
+
+
+@pytest.mark.parametrize("late", [lambda: -2.4e-3, early_and_late()], ids=["always early", "early and late"])
+def test_ticks_that_are_early_for_the_grid_starve_no_controller(referee, contract, late):
+    """One that waits for stamps gets the next trajectory before it has begun the last: it must begin all the same."""
+    judgement = referee.judge_trajectories(streamed(motion(contract), late), start=contract.joints.home)
+    assert found(judgement) == {}
+    assert judgement.worst["reference_acceleration"] > 0.4
 
 
 def test_single_points_on_arrival_break_the_acceleration_with_jitter(referee, contract):

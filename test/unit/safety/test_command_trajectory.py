@@ -83,7 +83,9 @@ def test_a_trajectory_that_may_still_wait_is_begun_when_it_was_to_begin():
         command_trajectory(step, 0.01, published, begun.stamp + 0.5).stamp
         == command_trajectory(step, 0.01, published).stamp
     )
-    late = begun.stamp + 0.001
+    late = begun.stamp + CYCLE  # the controller's next update may be still to come: it begins on arrival
+    assert command_trajectory(step, 0.01, late, begun.stamp).stamp == begun.stamp
+    late += 0.001
     assert command_trajectory(step, 0.01, late, begun.stamp).stamp == command_trajectory(step, 0.01, late).stamp
 
 

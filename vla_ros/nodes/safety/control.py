@@ -325,6 +325,7 @@ class SafetyControl:
             self._sent = self._supervisor.rejoin().serial  # both threads made steps meanwhile: the stop goes on
             return
         self._publish_arm(message)
+        self.command_due = np.inf if self._lockstep else self._supervisor.next_due  # even if what follows fails
         self._supervisor.note_published(step, self._steady(now))
         self._sent = step.serial
         grippers = zip(self._grippers, openings, strict=True)

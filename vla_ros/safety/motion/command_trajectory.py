@@ -13,11 +13,11 @@ controller samples its reference one cycle ahead; so it must begin by then. Poin
 joint_trajectory_controller are then quintic.
 
 With `allow_trajectory_replacement` it begins no trajectory before its stamp (ros2_controllers 6.8 and 6.9; a newer
-trajectory then takes the place of one that waits): hence a stamp less than a period ahead, and a cycle before the rows
-differ where there is time for it. Later versions play a trajectory whose stamp has passed at the first update after its
-arrival from then on, hence a stamp that is still to come; and they delay rows that the trajectory before has between
-the update before and the stamp, hence none there: a tick in time is at least one cycle after a row where
-`tick_budget` + MARGIN + CYCLE is at most one period.
+trajectory then takes the place of one that waits): hence a stamp a cycle before the rows differ where there is time for
+it, and that of the trajectory before where that one may still wait. Later versions play a trajectory whose stamp has
+passed at the first update after its arrival from then on, hence a stamp that is still to come; and they delay rows that
+the trajectory before has between the update before and the stamp, hence none there: a tick in time is at least one
+cycle after a row where `tick_budget` + MARGIN + CYCLE is at most one period.
 """
 
 from __future__ import annotations
@@ -85,16 +85,16 @@ def command_trajectory(step: JointStep, period: float, published: float, waiting
         step: Step with its past rows.
         period: Tick period, s.
         published: Time of publication, s on the tick clock.
-        waiting: Stamp of the trajectory before, s on the tick clock. While it is still to come, a controller may wait
-            for it, and forgets that trajectory; this one then begins no later.
+        waiting: Stamp of the trajectory before, s on the tick clock. Until one cycle after it, a controller may not
+            have begun that trajectory, and forgets it; this one then begins no later, if need be on arrival.
     """
     past = step.before or Rows(*(rows[None][:0] for rows in (step.positions, step.velocities, step.accelerations)))
     ahead = step.ahead
     chosen = _chosen(ahead.rows, period)
     numbers = np.concatenate([np.arange(-past.rows, 1), chosen + 1])
     stamp = max(step.due - period - CYCLE, published + CYCLE + TRANSPORT)
-    if published < waiting < stamp:
-        stamp = waiting
+    if published < waiting + CYCLE + TRANSPORT:
+        stamp = min(stamp, waiting)
     tail = ahead.rows + TAIL / period
     positions, velocities, accelerations = (
         np.vstack([before, now[None], after[chosen], after[-1:]])
