@@ -9,7 +9,8 @@
 All rows are due on one time grid, so the time of arrival does not matter: a controller follows the newest trajectory
 that has begun. Without a further one it follows the known stop to its end, and the layer counts missed ticks as rows
 of that stop. The rows of a step differ from those of the one before from one period before its due time on, and the
-controller samples its reference one cycle ahead; so it must begin by then. Points carry accelerations: the splines of
+controller samples its reference one cycle ahead; so it must begin by then. Before the first point it would blend from
+the state of one cycle earlier, hence the rows before. Points carry accelerations: the splines of
 joint_trajectory_controller are then quintic.
 
 With `allow_trajectory_replacement` it begins no trajectory before its stamp (ros2_controllers 6.8 and 6.9; a newer

@@ -77,7 +77,7 @@ MERGING = (
     TrajectoryControllerModel(500.0, Release.JAZZY, Replacement.MERGED, phase=0.6),
     TrajectoryControllerModel(1000.0, Release.JAZZY, Replacement.MERGED, phase=0.4),
 )
-"""Controllers for which that holds only while no command is late: the preflight refuses them."""
+"""Controllers for which that holds only while commands are neither late nor early: the preflight refuses them."""
 
 
 @dataclass(frozen=True)
